@@ -1,0 +1,1 @@
+#include "rules/connection_policy.hpp"

@@ -1,0 +1,39 @@
+// May this new flow to TCP/25 cross the router, and how? First match wins; every outcome has one
+// reason.
+#pragma once
+
+#include <cstdint>
+
+#include "rules/ip.hpp"
+#include "rules/policy.hpp"
+#include "rules/reason.hpp"
+
+namespace postern::rules {
+
+struct NewFlow {
+  bool from_external_interface = true;
+  IpAddress source;
+  IpAddress destination;
+};
+
+enum class FlowVerdict : std::uint8_t { divert_external, divert_internal, pass, reject, drop };
+enum class FlowDirection : std::uint8_t { inbound, outbound, internal, transit };
+
+inline constexpr std::size_t kFlowVerdictCount = 5;
+inline constexpr std::size_t kFlowDirectionCount = 4;
+
+[[nodiscard]] const char* to_label(FlowVerdict verdict);
+[[nodiscard]] const char* to_label(FlowDirection direction);
+
+struct FlowDecision {
+  FlowVerdict verdict = FlowVerdict::drop;
+  FlowDirection direction = FlowDirection::inbound;
+  Reason reason = Reason::none;  // also set where a flow is let through and only counted
+  const char* rule = "";         // which rule decided, for `postern explain`; a literal
+
+  bool operator==(const FlowDecision&) const = default;
+};
+
+[[nodiscard]] FlowDecision decide_flow(const Policy& policy, const NewFlow& flow);
+
+}  // namespace postern::rules

@@ -1,0 +1,111 @@
+// What happened, as values. The lower layers report through one function; gateway/ counts, logs and
+// shows.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "rules/connection_policy.hpp"
+#include "rules/ip.hpp"
+#include "rules/policy.hpp"
+#include "rules/reason.hpp"
+#include "rules/relay_policy.hpp"
+
+namespace postern::rules {
+
+struct Endpoint {
+  IpAddress address;
+  std::uint16_t port = 0;  // host order
+};
+
+// The two ends of a connection, as both sides see it.
+struct Ends {
+  Endpoint client;
+  Endpoint server;
+};
+
+struct FlowDecided {
+  FlowDecision decision;
+};
+
+struct SessionOpened {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+};
+
+struct SessionClosed {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+  Reason reason = Reason::none;  // none: an ordinary end
+  std::chrono::nanoseconds duration{};
+};
+
+// A connection that never became a session: not ours to serve.
+struct ConnectionRefused {
+  Reason reason = Reason::none;
+};
+
+struct RecipientDecided {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+  RelayDecision decision;
+  std::string recipient;  // printable
+};
+
+// A command or a body that was refused here.
+struct CommandRefused {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+  Reason reason = Reason::none;
+  std::string detail;  // printable
+};
+
+enum class MessageOutcome : std::uint8_t { accepted, refused, aborted };
+
+[[nodiscard]] constexpr const char* to_label(MessageOutcome outcome) {
+  switch (outcome) {
+    case MessageOutcome::accepted:
+      return "accepted";
+    case MessageOutcome::refused:
+      return "refused";
+    case MessageOutcome::aborted:
+      return "aborted";
+  }
+  return "";
+}
+
+struct MessageEnded {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+  MessageOutcome outcome = MessageOutcome::aborted;
+  std::uint64_t octets = 0;  // of the body, as sent by the client
+};
+
+enum class UpstreamError : std::uint8_t { no_address, refused, unreachable, timed_out, lost };
+
+[[nodiscard]] const char* to_label(UpstreamError error);
+
+struct UpstreamFailed {
+  MailerId mailer = 0;
+  UpstreamError error = UpstreamError::unreachable;
+};
+
+struct UpstreamConnected {
+  MailerId mailer = 0;
+  std::chrono::nanoseconds took{};
+};
+
+using Event =
+    std::variant<FlowDecided, SessionOpened, SessionClosed, ConnectionRefused, RecipientDecided,
+                 CommandRefused, MessageEnded, UpstreamFailed, UpstreamConnected>;
+
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  // Called on the thread of the worker it happened on; must not block.
+  virtual void on_event(const Ends& ends, const Event& event) = 0;
+};
+
+}  // namespace postern::rules

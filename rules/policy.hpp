@@ -1,0 +1,60 @@
+// The administrator's policy as one immutable value. It is built and validated whole by gateway/
+// and handed out as shared_ptr<const Policy>; a session or a packet worker reads one Policy and
+// never half of two.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "rules/domain.hpp"
+#include "rules/ip.hpp"
+
+namespace postern::rules {
+
+// Where a client stands. Internal takes both: not from an external interface, and an address in
+// internal_networks.
+enum class Zone : std::uint8_t { external, internal };
+
+[[nodiscard]] constexpr const char* to_label(Zone zone) {
+  return zone == Zone::external ? "external" : "internal";
+}
+
+// The same number for the same mailer name over reloads: what counters hang on.
+using MailerId = std::uint32_t;
+
+struct Mailer {
+  MailerId id = 0;
+  std::string name;
+  std::vector<IpAddress> addresses;
+  DomainSet domains;  // what strangers may write to
+  bool authenticated_relay = false;
+  bool allow_routing_characters = false;
+  bool allow_address_literals = false;
+};
+
+enum class Refusal : std::uint8_t { reject, drop };
+enum class Tolerance : std::uint8_t { count, reject, drop };
+
+class Policy {
+ public:
+  std::vector<std::string> external_interfaces;
+  PrefixSet internal_networks;
+  Refusal unmanaged_destination = Refusal::reject;
+  Tolerance translated_source = Tolerance::reject;
+  Tolerance unmanaged_sender = Tolerance::count;
+  bool require_local_sender = false;
+
+  void add_mailer(Mailer mailer);
+  [[nodiscard]] const std::vector<Mailer>& mailers() const { return mailers_; }
+  // nullptr: no managed mailer has this address.
+  [[nodiscard]] const Mailer* mailer_at(const IpAddress& address) const;
+  [[nodiscard]] bool is_local_domain(std::string_view normalised) const;
+
+ private:
+  std::vector<Mailer> mailers_;
+  std::unordered_map<IpAddress, std::size_t> mailer_by_address_;
+};
+
+}  // namespace postern::rules

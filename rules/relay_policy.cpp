@@ -1,0 +1,1 @@
+#include "rules/relay_policy.hpp"

@@ -1,0 +1,32 @@
+// What the administrator may set of the dialogue. Defaults are those of RFC 5321 4.5.3.2 where it
+// names one.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace postern::smtp_proxy {
+
+enum class BareNewline : std::uint8_t { normalize, reject };
+
+struct Settings {
+  BareNewline bare_newline = BareNewline::normalize;
+
+  std::size_t max_errors = 20;               // refused commands in a session, then 421
+  std::size_t max_refused_recipients = 100;  // in a session, then 421
+  std::size_t max_sessions = 20'000;         // in all; more are answered 421
+
+  std::chrono::seconds connect_timeout{30};            // to the mailer
+  std::chrono::seconds greeting_timeout{300};          // the mailer's 220
+  std::chrono::seconds command_timeout{300};           // the client's next whole command
+  std::chrono::seconds reply_timeout{300};             // the mailer's whole reply to a command
+  std::chrono::seconds data_initiation_timeout{120};   // the mailer's 354
+  std::chrono::seconds data_block_timeout{180};        // any progress of a body
+  std::chrono::seconds data_termination_timeout{600};  // the mailer's reply to the end of data
+  std::chrono::seconds closing_timeout{5};             // for the other side's FIN
+  std::chrono::seconds session_timeout{7200};          // a session in all
+  std::chrono::seconds drain_timeout{30};  // at a stop: for sessions to come to their end
+};
+
+}  // namespace postern::smtp_proxy
