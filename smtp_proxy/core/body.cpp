@@ -1,0 +1,173 @@
+#include "smtp_proxy/core/body.hpp"
+
+#include <bit>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+namespace postern::smtp_proxy {
+namespace {
+
+constexpr std::size_t kBlock = 64;
+
+// One bit an octet of a block, the first octet in the lowest bit.
+struct BlockMasks {
+  std::uint64_t cr = 0;
+  std::uint64_t lf = 0;
+  std::uint64_t dot = 0;
+};
+
+#ifdef __SSE2__
+BlockMasks masks_of(const char* block) {
+  const __m128i cr = _mm_set1_epi8('\r');
+  const __m128i lf = _mm_set1_epi8('\n');
+  const __m128i dot = _mm_set1_epi8('.');
+  BlockMasks masks;
+  for (unsigned i = 0; i < kBlock; i += 16) {
+    const __m128i octets = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + i));
+    const auto bits = [octets, i](__m128i wanted) {
+      const auto found = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(octets, wanted)));
+      return static_cast<std::uint64_t>(found) << i;
+    };
+    masks.cr |= bits(cr);
+    masks.lf |= bits(lf);
+    masks.dot |= bits(dot);
+  }
+  return masks;
+}
+#else
+BlockMasks masks_of(const char* block) {
+  BlockMasks masks;
+  for (unsigned i = 0; i < kBlock; ++i) {
+    masks.cr |= static_cast<std::uint64_t>(block[i] == '\r') << i;
+    masks.lf |= static_cast<std::uint64_t>(block[i] == '\n') << i;
+    masks.dot |= static_cast<std::uint64_t>(block[i] == '.') << i;
+  }
+  return masks;
+}
+#endif
+
+}  // namespace
+
+std::size_t regular_prefix(std::string_view input, bool after_cr, bool at_line_start) {
+  std::size_t position = 0;
+  std::uint64_t carried_cr = after_cr ? 1 : 0;
+  std::uint64_t carried_lf = at_line_start ? 1 : 0;
+  for (; position + kBlock <= input.size(); position += kBlock) {
+    const BlockMasks masks = masks_of(input.data() + position);
+    const std::uint64_t behind_cr = (masks.cr << 1U) | carried_cr;
+    const std::uint64_t behind_lf = (masks.lf << 1U) | carried_lf;
+    const std::uint64_t irregular = (behind_cr ^ masks.lf) | (masks.dot & behind_lf);
+    if (irregular != 0) {
+      return position + static_cast<std::size_t>(std::countr_zero(irregular));
+    }
+    carried_cr = masks.cr >> (kBlock - 1);
+    carried_lf = masks.lf >> (kBlock - 1);
+  }
+  bool is_behind_cr = carried_cr != 0;
+  bool is_behind_lf = carried_lf != 0;
+  for (; position < input.size(); ++position) {
+    const char octet = input[position];
+    if (is_behind_cr != (octet == '\n') || (is_behind_lf && octet == '.')) {
+      break;
+    }
+    is_behind_cr = octet == '\r';
+    is_behind_lf = octet == '\n';
+  }
+  return position;
+}
+
+std::size_t Body::pass_regular(std::string_view input, Output& out, bool forward) {
+  const std::size_t length =
+      regular_prefix(input, at_ == At::after_cr, at_ == At::line_start || at_ == At::repaired_line_start);
+  if (length == 0) {
+    return 0;
+  }
+  if (forward) {
+    out.to_server_without_copy(input.substr(0, length));
+  }
+  const char last = input[length - 1];
+  at_ = last == '\r' ? At::after_cr : last == '\n' ? At::line_start : At::text;
+  return length;
+}
+
+void Body::repair_newline(Output& out, bool forward) {
+  saw_bare_newline_ = true;
+  if (forward) {
+    // Of a bare CR the CR itself has gone out already.
+    out.to_server(at_ == At::after_cr ? "\n" : "\r\n");
+  }
+  at_ = At::repaired_line_start;
+}
+
+bool Body::step(char octet, bool& is_read, Output& out, bool forward) {
+  is_read = true;
+  switch (at_) {
+    case At::dot:
+      if (octet == '\r') {
+        at_ = At::dot_cr;
+      } else if (octet == '\n') {
+        // ".LF": the dot is transparency (4.5.2), what the client means is an empty line.
+        repair_newline(out, forward);
+      } else {
+        is_read = false;
+        at_ = At::text;
+        if (forward) {
+          out.to_server(".");
+        }
+      }
+      return false;
+    case At::dot_cr:
+      if (octet == '\n') {
+        return true;
+      }
+      is_read = false;
+      repair_newline(out, forward);
+      return false;
+    case At::line_start:
+      if (octet == '.') {
+        at_ = At::dot;
+        return false;
+      }
+      break;
+    case At::repaired_line_start:
+      if (octet == '.') {
+        at_ = At::text;
+        if (forward) {
+          out.to_server("..");
+        }
+        return false;
+      }
+      break;
+    case At::after_cr:
+      is_read = false;
+      break;
+    case At::text:
+      break;
+  }
+  repair_newline(out, forward);
+  return false;
+}
+
+Body::Progress Body::read(std::string_view input, Output& out, bool forward) {
+  std::size_t position = 0;
+  while (position < input.size()) {
+    if (at_ != At::dot && at_ != At::dot_cr) {
+      position += pass_regular(input.substr(position), out, forward);
+      if (position == input.size()) {
+        break;
+      }
+    }
+    bool is_read = false;
+    const bool ended = step(input[position], is_read, out, forward);
+    position += is_read ? 1 : 0;
+    if (ended) {
+      octets_ += position;
+      return {.consumed = position, .ended = true};
+    }
+  }
+  octets_ += position;
+  return {.consumed = position, .ended = false};
+}
+
+}  // namespace postern::smtp_proxy

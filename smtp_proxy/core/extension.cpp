@@ -1,0 +1,274 @@
+#include "smtp_proxy/core/extension.hpp"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "smtp_proxy/core/command.hpp"
+
+namespace postern::smtp_proxy {
+namespace {
+
+struct ExtensionSpec {
+  Extension extension;
+  std::string_view keyword;
+  std::uint16_t mail_octets;  // what it adds to the longest MAIL line
+  std::uint16_t rcpt_octets;
+};
+
+constexpr std::array kExtensions{
+    ExtensionSpec{Extension::pipelining, "PIPELINING", 0, 0},                    // RFC 2920
+    ExtensionSpec{Extension::size, "SIZE", 26, 0},                               // RFC 1870
+    ExtensionSpec{Extension::eightbitmime, "8BITMIME", 17, 0},                   // RFC 6152
+    ExtensionSpec{Extension::smtputf8, "SMTPUTF8", 10, 0},                       // RFC 6531
+    ExtensionSpec{Extension::enhancedstatuscodes, "ENHANCEDSTATUSCODES", 0, 0},  // RFC 2034
+    ExtensionSpec{Extension::dsn, "DSN", 114, 528},                              // RFC 3461
+    ExtensionSpec{Extension::limits, "LIMITS", 0, 0},                            // RFC 9422
+    ExtensionSpec{Extension::mt_priority, "MT-PRIORITY", 15, 0},                 // RFC 6710
+    ExtensionSpec{Extension::rrvs, "RRVS", 0, 35},                               // RFC 7293
+    ExtensionSpec{Extension::deliverby, "DELIVERBY", 17, 0},                     // RFC 2852
+    ExtensionSpec{Extension::futurerelease, "FUTURERELEASE", 34, 0},             // RFC 4865
+};
+static_assert(kExtensions.size() == static_cast<std::size_t>(Extension::count_));
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+bool is_digits(std::string_view text, std::size_t most) {
+  return !text.empty() && text.size() <= most && std::ranges::all_of(text, is_digit);
+}
+
+bool is_upper_hex(char c) {
+  return is_digit(c) || (c >= 'A' && c <= 'F');
+}
+
+// RFC 3461 4: printable ASCII but '+' and '=', which are written as '+' and two capital hexadecimal digits.
+bool is_xtext(std::string_view text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '+') {
+      if (i + 2 >= text.size() || !is_upper_hex(text[i + 1]) || !is_upper_hex(text[i + 2])) {
+        return false;
+      }
+      i += 2;
+    } else if (text[i] < '!' || text[i] > '~' || text[i] == '=') {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool is_size(std::string_view value) {
+  return is_digits(value, 20);
+}
+
+bool is_body(std::string_view value) {
+  return equals_ignoring_case(value, "7BIT") || equals_ignoring_case(value, "8BITMIME");
+}
+
+bool is_absent(std::string_view value) {
+  return value.empty();
+}
+
+bool is_ret(std::string_view value) {
+  return equals_ignoring_case(value, "FULL") || equals_ignoring_case(value, "HDRS");
+}
+
+bool is_envid(std::string_view value) {
+  return !value.empty() && value.size() <= 100 && is_xtext(value);
+}
+
+bool is_notify(std::string_view value) {
+  if (equals_ignoring_case(value, "NEVER")) {
+    return true;
+  }
+  while (true) {
+    const std::size_t comma = value.find(',');
+    const std::string_view item = value.substr(0, comma);
+    if (!equals_ignoring_case(item, "SUCCESS") && !equals_ignoring_case(item, "FAILURE") &&
+        !equals_ignoring_case(item, "DELAY")) {
+      return false;
+    }
+    if (comma == std::string_view::npos) {
+      return true;
+    }
+    value.remove_prefix(comma + 1);
+  }
+}
+
+// RFC 3461 4.2: addr-type ";" xtext. Opaque to the relay decision.
+bool is_orcpt(std::string_view value) {
+  const std::size_t semicolon = value.find(';');
+  return semicolon != std::string_view::npos && semicolon > 0 && value.size() <= 500 &&
+         is_xtext(value.substr(0, semicolon)) && is_xtext(value.substr(semicolon + 1));
+}
+
+bool is_priority(std::string_view value) {
+  if (value.starts_with('-')) {
+    value.remove_prefix(1);
+  }
+  return value.size() == 1 && is_digit(value[0]);
+}
+
+// RFC 2852 4: up to nine digits, signed, then ";R" or ";N", and "T" for a trace.
+bool is_deliver_by(std::string_view value) {
+  const std::size_t semicolon = value.find(';');
+  if (semicolon == std::string_view::npos) {
+    return false;
+  }
+  std::string_view seconds = value.substr(0, semicolon);
+  if (seconds.starts_with('-') || seconds.starts_with('+')) {
+    seconds.remove_prefix(1);
+  }
+  const std::string_view mode = value.substr(semicolon + 1);
+  return is_digits(seconds, 9) &&
+         (equals_ignoring_case(mode, "R") || equals_ignoring_case(mode, "N") ||
+          equals_ignoring_case(mode, "RT") || equals_ignoring_case(mode, "NT"));
+}
+
+bool is_hold_for(std::string_view value) {
+  return is_digits(value, 9);
+}
+
+bool is_date_time_character(char c) {
+  return is_digit(c) || c == '-' || c == ':' || c == '.' || c == '+' || c == 'T' || c == 'Z' || c == 't' ||
+         c == 'z';
+}
+
+bool is_hold_until(std::string_view value) {
+  return !value.empty() && value.size() <= 34 && std::ranges::all_of(value, is_date_time_character);
+}
+
+// RFC 7293 3.1: a date-time, and ";C" or ";R".
+bool is_rrvs(std::string_view value) {
+  const std::size_t semicolon = value.find(';');
+  if (semicolon != std::string_view::npos) {
+    const std::string_view action = value.substr(semicolon + 1);
+    if (!equals_ignoring_case(action, "C") && !equals_ignoring_case(action, "R")) {
+      return false;
+    }
+  }
+  return is_hold_until(value.substr(0, semicolon));
+}
+
+struct ParameterSpec {
+  EnvelopeCommand command;
+  std::string_view keyword;
+  Extension extension;
+  bool (*is_valid)(std::string_view value);
+};
+
+constexpr std::array kParameters{
+    ParameterSpec{EnvelopeCommand::mail, "SIZE", Extension::size, is_size},
+    ParameterSpec{EnvelopeCommand::mail, "BODY", Extension::eightbitmime, is_body},
+    ParameterSpec{EnvelopeCommand::mail, "SMTPUTF8", Extension::smtputf8, is_absent},
+    ParameterSpec{EnvelopeCommand::mail, "RET", Extension::dsn, is_ret},
+    ParameterSpec{EnvelopeCommand::mail, "ENVID", Extension::dsn, is_envid},
+    ParameterSpec{EnvelopeCommand::mail, "MT-PRIORITY", Extension::mt_priority, is_priority},
+    ParameterSpec{EnvelopeCommand::mail, "BY", Extension::deliverby, is_deliver_by},
+    ParameterSpec{EnvelopeCommand::mail, "HOLDFOR", Extension::futurerelease, is_hold_for},
+    ParameterSpec{EnvelopeCommand::mail, "HOLDUNTIL", Extension::futurerelease, is_hold_until},
+    ParameterSpec{EnvelopeCommand::rcpt, "NOTIFY", Extension::dsn, is_notify},
+    ParameterSpec{EnvelopeCommand::rcpt, "ORCPT", Extension::dsn, is_orcpt},
+    ParameterSpec{EnvelopeCommand::rcpt, "RRVS", Extension::rrvs, is_rrvs},
+};
+
+const ExtensionSpec* find_extension(std::string_view keyword) {
+  const auto* spec = std::ranges::find_if(kExtensions, [keyword](const ExtensionSpec& e) {
+    return equals_ignoring_case(e.keyword, keyword);
+  });
+  return spec == kExtensions.end() ? nullptr : spec;
+}
+
+const ParameterSpec* find_parameter(EnvelopeCommand command, std::string_view keyword) {
+  const auto* spec = std::ranges::find_if(kParameters, [&](const ParameterSpec& p) {
+    return p.command == command && equals_ignoring_case(p.keyword, keyword);
+  });
+  return spec == kParameters.end() ? nullptr : spec;
+}
+
+std::optional<std::string_view> take_word(std::string_view& text) {
+  const std::size_t start = text.find_first_not_of(' ');
+  if (start == std::string_view::npos) {
+    return std::nullopt;
+  }
+  text.remove_prefix(start);
+  const std::string_view word = text.substr(0, text.find(' '));
+  text.remove_prefix(word.size());
+  return word;
+}
+
+}  // namespace
+
+FilteredEhlo filter_ehlo(std::string_view reply) {
+  FilteredEhlo filtered;
+  std::size_t last_line = 0;
+  bool is_greeting = true;
+  while (!reply.empty()) {
+    const std::size_t length = std::min(reply.find('\n'), reply.size() - 1) + 1;
+    const std::string_view line = reply.substr(0, length);
+    reply.remove_prefix(length);
+    const ExtensionSpec* spec = nullptr;
+    if (!is_greeting && line.size() > 4) {
+      const std::string_view text = line.substr(4, line.find_first_of("\r\n") - 4);
+      spec = find_extension(text.substr(0, text.find(' ')));
+    }
+    if (is_greeting || spec != nullptr) {
+      last_line = filtered.text.size();
+      filtered.text += line;
+      if (filtered.text.size() - last_line > 5) {
+        filtered.text[last_line + 3] = '-';
+      }
+    }
+    if (spec != nullptr) {
+      filtered.offered.add(spec->extension);
+    }
+    is_greeting = false;
+  }
+  if (filtered.text.size() - last_line > 5) {
+    filtered.text[last_line + 3] = ' ';
+  }
+  return filtered;
+}
+
+std::size_t command_limit_octets(EnvelopeCommand command, const Extensions& offered) {
+  std::size_t limit = 512;
+  for (const ExtensionSpec& spec : kExtensions) {
+    if (offered.has(spec.extension)) {
+      limit += command == EnvelopeCommand::mail ? spec.mail_octets : spec.rcpt_octets;
+    }
+  }
+  return limit;
+}
+
+std::expected<Parameters, rules::Reason> parse_parameters(EnvelopeCommand command,
+                                                          std::string_view rest,
+                                                          const Extensions& offered) {
+  Parameters parameters;
+  std::vector<const ParameterSpec*> seen;
+  while (const auto word = take_word(rest)) {
+    const std::size_t equals = word->find('=');
+    const ParameterSpec* spec = find_parameter(command, word->substr(0, equals));
+    if (spec == nullptr || !offered.has(spec->extension)) {
+      return std::unexpected(rules::Reason::parameter_not_offered);
+    }
+    const bool has_value = equals != std::string_view::npos;
+    const std::string_view value = has_value ? word->substr(equals + 1) : std::string_view{};
+    const bool is_repeated = std::ranges::find(seen, spec) != seen.end();
+    if (is_repeated || !spec->is_valid(value) || (has_value && value.empty())) {
+      return std::unexpected(rules::Reason::syntax_error);
+    }
+    seen.push_back(spec);
+    parameters.smtputf8 |= spec->extension == Extension::smtputf8;
+    parameters.text += ' ';
+    parameters.text += spec->keyword;
+    if (has_value) {
+      parameters.text += '=';
+      parameters.text += value;
+    }
+  }
+  return parameters;
+}
+
+}  // namespace postern::smtp_proxy

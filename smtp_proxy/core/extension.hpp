@@ -1,0 +1,73 @@
+// The SMTP extensions that Postern understands and therefore carries: the EHLO allow-list, and the parameters that
+// each adds to MAIL and RCPT. What is not in the table is not shown to the client; a parameter whose extension the
+// server did not offer in this session is refused before forwarding.
+// Source:   RFC 5321 4.1.1.1, and the RFC in each row.
+// Why not:  STARTTLS, AUTH, CHUNKING and BINARYMIME have no row yet: each changes what follows it on the wire, and a
+//           session must not be shown an extension that the dialogue cannot follow.
+#pragma once
+
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+
+#include "rules/reason.hpp"
+
+namespace postern::smtp_proxy {
+
+enum class Extension : std::uint8_t {
+  pipelining,
+  size,
+  eightbitmime,
+  smtputf8,
+  enhancedstatuscodes,
+  dsn,
+  limits,
+  mt_priority,
+  rrvs,
+  deliverby,
+  futurerelease,
+  count_,
+};
+
+class Extensions {
+ public:
+  void add(Extension extension) { bits_.set(static_cast<std::size_t>(extension)); }
+  [[nodiscard]] bool has(Extension extension) const {
+    return bits_.test(static_cast<std::size_t>(extension));
+  }
+  bool operator==(const Extensions&) const = default;
+
+ private:
+  std::bitset<static_cast<std::size_t>(Extension::count_)> bits_;
+};
+
+struct FilteredEhlo {
+  std::string text;  // the reply as the client may see it, with CRLFs
+  Extensions offered;
+};
+
+// `reply`: a whole 250 reply to EHLO, with CRLFs.
+[[nodiscard]] FilteredEhlo filter_ehlo(std::string_view reply);
+
+enum class EnvelopeCommand : std::uint8_t { mail, rcpt };
+
+// Longest MAIL or RCPT line with its CRLF: 512 and what the offered extensions add (RFC 5321 4.5.3.1.4).
+[[nodiscard]] std::size_t command_limit_octets(EnvelopeCommand command, const Extensions& offered);
+
+// No command line of any kind is longer; what does not fit is refused before it is parsed.
+inline constexpr std::size_t kLongestCommandOctets = 2048;
+
+struct Parameters {
+  std::string text;  // canonical: each with its leading space, keywords in capitals
+  bool smtputf8 = false;
+};
+
+// `rest`: what follows the path. Reason::syntax_error or Reason::parameter_not_offered.
+[[nodiscard]] std::expected<Parameters, rules::Reason> parse_parameters(EnvelopeCommand command,
+                                                                        std::string_view rest,
+                                                                        const Extensions& offered);
+
+}  // namespace postern::smtp_proxy
