@@ -2,7 +2,9 @@
 // reason.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "rules/ip.hpp"
 #include "rules/policy.hpp"
@@ -29,7 +31,7 @@ struct FlowDecision {
   FlowVerdict verdict = FlowVerdict::drop;
   FlowDirection direction = FlowDirection::inbound;
   Reason reason = Reason::none;  // also set where a flow is let through and only counted
-  const char* rule = "";         // which rule decided, for `postern explain`; a literal
+  std::string_view rule;         // which rule decided, for `postern explain`; a literal
 
   bool operator==(const FlowDecision&) const = default;
 };

@@ -17,19 +17,27 @@ namespace postern::rules {
 // digits, hyphen and underscore (seen in the wild), or U-labels that IDNA 2008 does not allow.
 [[nodiscard]] std::optional<std::string> normalise_domain(std::string_view text);
 
+// The U-label spelling of a normalised domain, if IDNA 2003 and IDNA 2008 both read it as this
+// domain, else the A-labels: to a server of 2003 "faß.example" is fass.example, another domain.
+[[nodiscard]] std::string to_u_labels(std::string_view normalised);
+
 // A compact hash set of normalised domains: 8 bytes a slot and the text, so that a million cost
 // tens of megabytes and a lookup one or two cache misses.
 class DomainTable {
  public:
-  // false if it was already there.
+  // false if it was already there. Throws std::length_error past 4 GiB of text.
   bool insert(std::string_view normalised);
   [[nodiscard]] bool contains(std::string_view normalised) const;
   [[nodiscard]] std::size_t size() const { return count_; }
+  [[nodiscard]] std::size_t allocated_octets() const {
+    return text_.capacity() + slots_.capacity() * sizeof(Slot);
+  }
 
  private:
   struct Slot {
     std::uint32_t offset_plus_one = 0;  // into text_; 0: free
-    std::uint32_t length = 0;
+    std::uint16_t length = 0;
+    std::uint16_t tag = 0;  // of the hash: spares the look at the text of most others
   };
   void grow();
   [[nodiscard]] std::string_view text_of(const Slot& slot) const;
@@ -50,6 +58,9 @@ class DomainSet {
   // `normalised`: from normalise_domain().
   [[nodiscard]] bool matches(std::string_view normalised) const;
   [[nodiscard]] std::size_t size() const { return exact_.size() + parents_.size(); }
+  [[nodiscard]] std::size_t allocated_octets() const {
+    return exact_.allocated_octets() + parents_.allocated_octets();
+  }
 
  private:
   DomainTable exact_;

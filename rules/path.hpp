@@ -25,14 +25,16 @@ enum class DomainForm : std::uint8_t { none, name, literal };
 // One mailbox, taken apart. Equal mailboxes print equally.
 struct Mailbox {
   std::string local_part;  // as written, with its quotes and backslashes
-  std::string domain;      // as written, less a trailing dot; a literal with its brackets
+  std::string domain;      // as written, less a trailing dot; a literal with its brackets;
+                           // if not ASCII: to_u_labels() of the normalised domain
   DomainForm domain_form = DomainForm::none;
   std::string normalised_domain;             // DomainForm::name: see rules/domain.hpp
   std::optional<IpAddress> literal_address;  // DomainForm::literal, if it is one of an IP address
 
   // What some server somewhere reroutes by. Looked for in the unescaped local part.
   bool local_part_is_quoted = false;
-  bool has_routing_character = false;  // '%' or '!' anywhere, ':' when quoted (DECnet's node::user)
+  bool has_routing_character =
+      false;  // '%' or '!' anywhere, ':' when quoted (DECnet's node::user); their full-width forms
   bool has_quoted_at_sign = false;
 
   [[nodiscard]] std::string to_string() const;

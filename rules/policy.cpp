@@ -1,1 +1,25 @@
 #include "rules/policy.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace postern::rules {
+
+void Policy::add_mailer(Mailer mailer) {
+  for (const IpAddress& address : mailer.addresses) {
+    mailer_by_address_.emplace(address, mailers_.size());
+  }
+  mailers_.push_back(std::move(mailer));
+}
+
+const Mailer* Policy::mailer_at(const IpAddress& address) const {
+  const auto found = mailer_by_address_.find(address);
+  return found == mailer_by_address_.end() ? nullptr : &mailers_[found->second];
+}
+
+bool Policy::is_local_domain(std::string_view normalised) const {
+  return std::ranges::any_of(
+      mailers_, [&](const Mailer& mailer) { return mailer.domains.matches(normalised); });
+}
+
+}  // namespace postern::rules
