@@ -1,8 +1,7 @@
 // The configuration file as one immutable value, or every error in it at once.
 // Source:   postern.toml(5).     Threads: values, no locks.
 // Errors:   Diagnostics with file, line, column, key, what is wrong and what to do. A file with one
-// error yields no
-//           Config at all.
+//           error yields no Config at all.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gateway/place.hpp"
 #include "nfq/core/settings.hpp"
 #include "rules/policy.hpp"
 #include "smtp_proxy/core/settings.hpp"
@@ -43,13 +43,23 @@ struct Diagnostic {
   [[nodiscard]] std::string to_string() const;
 };
 
+// What messages need of a mailer and the policy does not; in the order of policy->mailers().
+struct MailerSource {
+  std::vector<Place> address_places;       // one an address
+  std::vector<std::string> first_domains;  // as written, at most kShownDomains
+};
+
+inline constexpr std::size_t kShownDomains = 5;
+
 struct Config {
+  std::string file;  // where it came from, as in diagnostics
   std::shared_ptr<const rules::Policy> policy;
   smtp_proxy::Settings smtp;
   nfq::Settings datapath;
   LogSettings log;
   unsigned workers = 1;
   std::filesystem::path control_socket = "/run/postern/control.sock";
+  std::vector<MailerSource> mailer_sources;
   std::vector<Diagnostic> warnings;
 };
 
@@ -66,6 +76,7 @@ class MailerIds {
 
 using Diagnostics = std::vector<Diagnostic>;
 
+// A failed load returns its warnings too, and gives out no new mailer ids.
 [[nodiscard]] std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file,
                                                              MailerIds& mailer_ids);
 // For tests: `file` only names the source in diagnostics, and is what relative domains_file paths

@@ -11,7 +11,7 @@ import re
 import sys
 
 STD = r"<[a-z_0-9]+>"
-POSIX = r"<(arpa|net|netinet|sys|linux)/.*\.h>|<(unistd|fcntl|poll|sched|errno|signal|pthread|grp|pwd|netdb|spawn)\.h>"
+POSIX = r"<(arpa|net|netinet|sys|linux)/.*\.h>|<(unistd|fcntl|poll|sched|errno|signal|pthread|grp|pwd|netdb|spawn|ifaddrs)\.h>"
 LAYERS = {  # the longest matching folder decides
     "rules": [STD, r"<arpa/inet\.h>", r"<idn2\.h>", r'"rules/.*"'],
     "nfq/core": [STD, r'"rules/.*"', r'"nfq/core/.*"'],
