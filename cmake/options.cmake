@@ -5,6 +5,7 @@ target_include_directories(postern_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(
   postern_options
   INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast -Wswitch-enum -Werror
+            -Wno-missing-field-initializers # designated initialisers may leave out what has a default
             -fstack-protector-strong)
 
 # Sanitizers and coverage are chosen by preset: -DPOSTERN_SANITIZE=address,undefined

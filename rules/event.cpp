@@ -4,8 +4,8 @@ namespace postern::rules {
 
 const char* to_label(UpstreamError error) {
   switch (error) {
-    case UpstreamError::no_address:
-      return "no_address";
+    case UpstreamError::no_port:
+      return "no_port";
     case UpstreamError::refused:
       return "refused";
     case UpstreamError::unreachable:
@@ -14,6 +14,8 @@ const char* to_label(UpstreamError error) {
       return "timed_out";
     case UpstreamError::lost:
       return "lost";
+    case UpstreamError::protocol:
+      return "protocol";
   }
   return "";
 }

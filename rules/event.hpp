@@ -83,7 +83,15 @@ struct MessageEnded {
   std::uint64_t octets = 0;  // of the body, as sent by the client
 };
 
-enum class UpstreamError : std::uint8_t { no_address, refused, unreachable, timed_out, lost };
+enum class UpstreamError : std::uint8_t {
+  no_port,
+  refused,
+  unreachable,
+  timed_out,
+  lost,
+  protocol
+};
+inline constexpr std::size_t kUpstreamErrorCount = 6;
 
 [[nodiscard]] const char* to_label(UpstreamError error);
 

@@ -78,8 +78,8 @@ std::size_t regular_prefix(std::string_view input, bool after_cr, bool at_line_s
 }
 
 std::size_t Body::pass_regular(std::string_view input, Output& out, bool forward) {
-  const std::size_t length =
-      regular_prefix(input, at_ == At::after_cr, at_ == At::line_start || at_ == At::repaired_line_start);
+  const std::size_t length = regular_prefix(
+      input, at_ == At::after_cr, at_ == At::line_start || at_ == At::repaired_line_start);
   if (length == 0) {
     return 0;
   }

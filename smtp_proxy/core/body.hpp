@@ -1,9 +1,10 @@
 // The body of DATA: finds its end, passes the rest on, repairs bare newlines.
-// The end is CRLF.CRLF (or .CRLF right at the start) and nothing else. A bare CR or LF becomes CRLF, and a line that
-// would then begin with a dot it did not have is stuffed, so that no server behind can see an end that we did not.
-// Source:   RFC 5321 2.3.8, 4.1.1.4, 4.5.2 (transparency).
+// The end is CRLF.CRLF (or .CRLF right at the start) and nothing else. A bare CR or LF becomes
+// CRLF, and a line that would then begin with a dot it did not have is stuffed, so that no server
+// behind can see an end that we did not. Source:   RFC 5321 2.3.8, 4.1.1.4, 4.5.2 (transparency).
 // Units:    octets.     Lifetime: output pieces view the input.
-// Why not:  held back are only a dot at the start of a line and a CR behind it (they may be the end); a body is never
+// Why not:  held back are only a dot at the start of a line and a CR behind it (they may be the
+// end); a body is never
 //           collected.
 #pragma once
 
@@ -22,8 +23,8 @@ class Body {
     bool ended = false;  // the end of data was read; what follows are commands
   };
 
-  // Reads `input` up to the end of the body and appends to `out` what the server may have of it. With `forward`
-  // false nothing is appended, and the end is still found.
+  // Reads `input` up to the end of the body and appends to `out` what the server may have of it.
+  // With `forward` false nothing is appended, and the end is still found.
   Progress read(std::string_view input, Output& out, bool forward);
 
   [[nodiscard]] bool saw_bare_newline() const { return saw_bare_newline_; }
@@ -48,8 +49,8 @@ class Body {
   std::uint64_t octets_ = 0;
 };
 
-// How many octets from the start are regular: every CR is followed by LF, every LF preceded by CR, and no line starts
-// with a dot. A CR that ends the input counts as regular.
+// How many octets from the start are regular: every CR is followed by LF, every LF preceded by CR,
+// and no line starts with a dot. A CR that ends the input counts as regular.
 [[nodiscard]] std::size_t regular_prefix(std::string_view input, bool after_cr, bool at_line_start);
 
 }  // namespace postern::smtp_proxy

@@ -28,7 +28,7 @@ constexpr std::array kCommands{
     CommandSpec{"SEND", Verb::forbidden, Argument::optional},      // RFC 821
     CommandSpec{"SOML", Verb::forbidden, Argument::optional},      // RFC 821
     CommandSpec{"SAML", Verb::forbidden, Argument::optional},      // RFC 821
-    CommandSpec{"XCLIENT", Verb::forbidden, Argument::optional},   // Postfix: would forge the client
+    CommandSpec{"XCLIENT", Verb::forbidden, Argument::optional},  // Postfix: would forge the client
     CommandSpec{"XFORWARD", Verb::forbidden, Argument::optional},
 };
 

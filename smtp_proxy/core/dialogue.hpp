@@ -1,9 +1,9 @@
-// The SMTP dialogue between a client and the managed mailer behind us: bytes of each side in; bytes for each side,
-// events and the end out. It does no I/O and knows no clock.
+// The SMTP dialogue between a client and the managed mailer behind us: bytes of each side in; bytes
+// for each side, events and the end out. It does no I/O and knows no clock.
 //
-// What it holds to (docs/invariants.md): nothing reaches the server that was not parsed, judged and written anew;
-// the client gets one reply for each command, in order; a 2xx for a message is the server's own; after any
-// disagreement about where something ends, the session ends.
+// What it holds to (docs/invariants.md): nothing reaches the server that was not parsed, judged and
+// written anew; the client gets one reply for each command, in order; a 2xx for a message is the
+// server's own; after any disagreement about where something ends, the session ends.
 //
 // Source:   RFC 5321, 2920, 3461, 6531; docs/architecture.md.
 // Lifetime: output views the input of the same call.     Threads: one owner, no locks.
@@ -22,6 +22,7 @@
 #include "smtp_proxy/core/body.hpp"
 #include "smtp_proxy/core/command.hpp"
 #include "smtp_proxy/core/extension.hpp"
+#include "smtp_proxy/core/line.hpp"
 #include "smtp_proxy/core/output.hpp"
 #include "smtp_proxy/core/reply.hpp"
 #include "smtp_proxy/core/reply_queue.hpp"
@@ -43,17 +44,22 @@ enum class Wait : std::uint8_t {
 class Dialogue {
  public:
   // `mailer` must be one of `policy`'s.
-  Dialogue(std::shared_ptr<const rules::Policy> policy, const rules::Mailer& mailer, rules::Zone zone,
-           const Settings& settings);
+  Dialogue(std::shared_ptr<const rules::Policy> policy, const rules::Mailer& mailer,
+           rules::Zone zone, const Settings& settings);
 
-  // Both return how many octets were read. The rest must be given again, with more behind it, after any later call
-  // that could have changed something. on_client reads nothing while the dialogue waits for the server.
+  // Both return how many octets were read. The rest must be given again, with more behind it, after
+  // any later call that could have changed something. on_client reads nothing while the dialogue
+  // waits for the server.
   std::size_t on_client(std::string_view input, Output& out);
   std::size_t on_server(std::string_view input, Output& out);
   void on_client_eof(Output& out);
   void on_server_eof(Output& out);
 
-  // Ends the session from outside: a timeout, a stop. Says the reason's 421 to the client.
+  // What wait() names took too long.
+  void on_timeout(Output& out);
+  // The mailer could not be reached at all.
+  void on_unreachable(rules::UpstreamError error, Output& out);
+  // Ends the session from outside: a stop. Says the reason's reply to the client.
   void end_session(rules::Reason reason, Output& out);
 
   [[nodiscard]] bool reads_client() const;
@@ -71,8 +77,8 @@ class Dialogue {
   std::size_t read_body(std::string_view input, Output& out);
   void on_command(std::string_view line, Output& out);
   void on_hello(const Command& command, Answer answer, Output& out);
-  void on_mail(const Command& command, std::size_t line_octets, Output& out);
-  void on_rcpt(const Command& command, std::size_t line_octets, Output& out);
+  void on_mail(std::string_view argument, Output& out);
+  void on_rcpt(std::string_view argument, Output& out);
   void on_data(Output& out);
   void judge_recipient(const rules::ForwardPath& path, const Parameters& parameters, Output& out);
 
@@ -85,10 +91,12 @@ class Dialogue {
   void answer(std::string text, Output& out);
   void refuse(rules::Reason reason, std::string_view detail, Output& out);
   void flush_ours(Output& out);
-  void end_after_replies(rules::Reason reason);
+  void end_after_replies(rules::Reason reason, Output& out);
   void end(rules::Reason reason, Output& out);
   void end_message(rules::MessageOutcome outcome, Output& out);
   void on_protocol_error(Output& out);
+  void report_upstream(rules::UpstreamError error, Output& out) const;
+  void reset_transaction();
 
   std::shared_ptr<const rules::Policy> policy_;
   const rules::Mailer* mailer_;
@@ -96,9 +104,9 @@ class Dialogue {
   rules::RelayClient client_;
 
   Phase phase_ = Phase::greeting;
-  bool holds_client_ = false;   // until every reply has come
-  bool skips_line_ = false;     // the rest of an over-long line
-  bool client_ended_ = false;   // its end of stream was read
+  bool holds_client_ = false;  // until every reply has come
+  bool skips_line_ = false;    // the rest of an over-long line
+  bool client_ended_ = false;  // its end of stream was read
   bool ends_after_replies_ = false;
   bool message_is_open_ = false;  // between the 354 and the reply to the end of data
   bool has_mail_ = false;         // the server accepted a MAIL

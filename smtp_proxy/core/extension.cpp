@@ -44,7 +44,8 @@ bool is_upper_hex(char c) {
   return is_digit(c) || (c >= 'A' && c <= 'F');
 }
 
-// RFC 3461 4: printable ASCII but '+' and '=', which are written as '+' and two capital hexadecimal digits.
+// RFC 3461 4: printable ASCII but '+' and '=', which are written as '+' and two capital hexadecimal
+// digits.
 bool is_xtext(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '+') {
@@ -132,8 +133,8 @@ bool is_hold_for(std::string_view value) {
 }
 
 bool is_date_time_character(char c) {
-  return is_digit(c) || c == '-' || c == ':' || c == '.' || c == '+' || c == 'T' || c == 'Z' || c == 't' ||
-         c == 'z';
+  return is_digit(c) || c == '-' || c == ':' || c == '.' || c == '+' || c == 'T' || c == 'Z' ||
+         c == 't' || c == 'z';
 }
 
 bool is_hold_until(std::string_view value) {

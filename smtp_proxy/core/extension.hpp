@@ -1,8 +1,8 @@
-// The SMTP extensions that Postern understands and therefore carries: the EHLO allow-list, and the parameters that
-// each adds to MAIL and RCPT. What is not in the table is not shown to the client; a parameter whose extension the
-// server did not offer in this session is refused before forwarding.
-// Source:   RFC 5321 4.1.1.1, and the RFC in each row.
-// Why not:  STARTTLS, AUTH, CHUNKING and BINARYMIME have no row yet: each changes what follows it on the wire, and a
+// The SMTP extensions that Postern understands and therefore carries: the EHLO allow-list, and the
+// parameters that each adds to MAIL and RCPT. What is not in the table is not shown to the client;
+// a parameter whose extension the server did not offer in this session is refused before
+// forwarding. Source:   RFC 5321 4.1.1.1, and the RFC in each row. Why not:  STARTTLS, AUTH,
+// CHUNKING and BINARYMIME have no row yet: each changes what follows it on the wire, and a
 //           session must not be shown an extension that the dialogue cannot follow.
 #pragma once
 
@@ -54,7 +54,8 @@ struct FilteredEhlo {
 
 enum class EnvelopeCommand : std::uint8_t { mail, rcpt };
 
-// Longest MAIL or RCPT line with its CRLF: 512 and what the offered extensions add (RFC 5321 4.5.3.1.4).
+// Longest MAIL or RCPT line with its CRLF: 512 and what the offered extensions add (RFC
+// 5321 4.5.3.1.4).
 [[nodiscard]] std::size_t command_limit_octets(EnvelopeCommand command, const Extensions& offered);
 
 // No command line of any kind is longer; what does not fit is refused before it is parsed.

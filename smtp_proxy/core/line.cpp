@@ -16,9 +16,8 @@ Line take_line(std::string_view input, std::size_t limit_octets) {
   if (window[newline] == '\n' || window[newline + 1] != '\n') {
     return {.status = LineStatus::bare_newline};
   }
-  return {.status = LineStatus::complete,
-          .text = window.substr(0, newline),
-          .consumed = newline + 2};
+  return {
+      .status = LineStatus::complete, .text = window.substr(0, newline), .consumed = newline + 2};
 }
 
 SkippedLine skip_line(std::string_view input) {

@@ -2,7 +2,8 @@
 // Source:   RFC 5321 2.3.8 (a line ends in CRLF and nothing else), 4.5.3.1.4 (its length).
 // Units:    octets.
 // Lifetime: the returned text is a view into the input.
-// Why not:  no tolerance for a bare LF or CR: the server behind might read it as the end of a line where we did not.
+// Why not:  no tolerance for a bare LF or CR: the server behind might read it as the end of a line
+// where we did not.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ struct Line {
 // `limit_octets` counts the CRLF.
 [[nodiscard]] Line take_line(std::string_view input, std::size_t limit_octets);
 
-// How many octets of an over-long line's rest may be thrown away, and whether its CRLF was among them.
+// How many octets of an over-long line's rest may be thrown away, and whether its CRLF was among
+// them.
 struct SkippedLine {
   std::size_t consumed = 0;
   bool ended = false;

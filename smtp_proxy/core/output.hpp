@@ -1,6 +1,6 @@
-// What a step of the dialogue wants done: bytes for each side, what happened, and whether it is over.
-// Bytes of a body are not copied: they stay views into the input of the step.
-// Lifetime: pieces are valid until the next step of the same conversation, or clear().
+// What a step of the dialogue wants done: bytes for each side, what happened, and whether it is
+// over. Bytes of a body are not copied: they stay views into the input of the step. Lifetime:
+// pieces are valid until the next step of the same conversation, or clear().
 #pragma once
 
 #include <cstddef>

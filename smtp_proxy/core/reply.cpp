@@ -9,9 +9,11 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-// 0: no reply code. The first digit is 2 to 5; RFC 5321 4.2.1 knows second digits 0 to 5, servers use others too.
+// 0: no reply code. The first digit is 2 to 5; RFC 5321 4.2.1 knows second digits 0 to 5, servers
+// use others too.
 std::uint16_t parse_code(std::string_view line) {
-  if (line.size() < 3 || line[0] < '2' || line[0] > '5' || !is_digit(line[1]) || !is_digit(line[2])) {
+  if (line.size() < 3 || line[0] < '2' || line[0] > '5' || !is_digit(line[1]) ||
+      !is_digit(line[2])) {
     return 0;
   }
   return static_cast<std::uint16_t>((line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0'));

@@ -23,13 +23,14 @@ struct Reply {
   [[nodiscard]] bool is_positive() const { return code / 100 == 2; }
 };
 
-// A reply is held whole until its last line came: its code must be one on every line. 16 KiB are far more than any
-// server says, and bound what a broken one can make us hold.
+// A reply is held whole until its last line came: its code must be one on every line. 16 KiB are
+// far more than any server says, and bound what a broken one can make us hold.
 inline constexpr std::size_t kLongestReplyOctets = 16 * 1024;
 
 [[nodiscard]] Reply take_reply(std::string_view input);
 
-// "550 5.7.1 <detail>: relay access denied\r\n"; `detail` may be empty. It is made printable and cut.
+// "550 5.7.1 <detail>: relay access denied\r\n"; `detail` may be empty. It is made printable and
+// cut.
 [[nodiscard]] std::string render_reply(rules::Reason reason, std::string_view detail = {});
 
 // Printable ASCII as it is, everything else as \xHH; at most `limit` octets of input.

@@ -1,5 +1,5 @@
-// The answers the client still waits for, in the order of its commands (RFC 2920 3.1): the server's, or our own.
-// Ours are kept only while one of the server's stands before them.
+// The answers the client still waits for, in the order of its commands (RFC 2920 3.1): the
+// server's, or our own. Ours are kept only while one of the server's stands before them.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,9 @@ struct ExpectedReply {
 class ReplyQueue {
  public:
   void push(Answer answer) { replies_.push_back({.answer = answer, .text = {}}); }
-  void push_ours(std::string text) { replies_.push_back({.answer = Answer::ours, .text = std::move(text)}); }
+  void push_ours(std::string text) {
+    replies_.push_back({.answer = Answer::ours, .text = std::move(text)});
+  }
   [[nodiscard]] bool empty() const { return first_ == replies_.size(); }
   [[nodiscard]] std::size_t size() const { return replies_.size() - first_; }
   [[nodiscard]] const ExpectedReply& front() const { return replies_[first_]; }

@@ -9,9 +9,11 @@
 namespace postern::smtp_proxy {
 
 enum class BareNewline : std::uint8_t { normalize, reject };
+enum class EarlyTalker : std::uint8_t { refuse, wait };
 
 struct Settings {
   BareNewline bare_newline = BareNewline::normalize;
+  EarlyTalker early_talker = EarlyTalker::refuse;
 
   std::size_t max_errors = 20;               // refused commands in a session, then 421
   std::size_t max_refused_recipients = 100;  // in a session, then 421

@@ -1,0 +1,57 @@
+#include "smtp_proxy/core/conversation.hpp"
+
+namespace postern::smtp_proxy {
+
+std::string_view Conversation::Backlog::join(std::string_view bytes) {
+  if (empty()) {
+    std::string().swap(held_);  // an idle session holds nothing
+    read_ = 0;
+    return bytes;
+  }
+  held_.erase(0, read_);
+  read_ = 0;
+  held_ += bytes;
+  return held_;
+}
+
+void Conversation::Backlog::keep(std::string_view joined, std::size_t consumed) {
+  if (!held_.empty()) {
+    read_ = consumed;
+  } else if (consumed < joined.size()) {
+    held_ = joined.substr(consumed);
+  }
+}
+
+void Conversation::client_bytes(std::string_view bytes, Output& out) {
+  resume_client(bytes, out);
+}
+
+void Conversation::server_bytes(std::string_view bytes, Output& out) {
+  const std::string_view joined = server_.join(bytes);
+  server_.keep(joined, dialogue_.on_server(joined, out));
+  if (!client_.empty() || client_ended_) {
+    resume_client({}, out);
+  }
+}
+
+void Conversation::client_eof(Output& out) {
+  client_ended_ = true;
+  resume_client({}, out);
+}
+
+void Conversation::resume_client(std::string_view bytes, Output& out) {
+  const std::string_view joined = client_.join(bytes);
+  client_.keep(joined, dialogue_.on_client(joined, out));
+  // What stays unread while the dialogue does read is a piece of a line that will never be whole.
+  const bool has_all_been_read = client_.empty() || dialogue_.reads_client();
+  if (client_ended_ && !client_end_was_told_ && has_all_been_read) {
+    client_end_was_told_ = true;
+    dialogue_.on_client_eof(out);
+  }
+}
+
+bool Conversation::wants_client_bytes() const {
+  return !client_ended_ && (dialogue_.reads_client() || client_.empty());
+}
+
+}  // namespace postern::smtp_proxy

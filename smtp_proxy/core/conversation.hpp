@@ -1,0 +1,59 @@
+// A dialogue and the bytes it has not read yet: what the shell, the tests and the fuzzers all
+// drive, so that they cannot differ in how they present bytes a second time. Units:    octets. Held
+// of each side is at most what one call brought and the dialogue's own limits. Lifetime: output
+// views the input of the call or bytes held here; both stay until the next call.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "smtp_proxy/core/dialogue.hpp"
+#include "smtp_proxy/core/output.hpp"
+
+namespace postern::smtp_proxy {
+
+class Conversation {
+ public:
+  explicit Conversation(Dialogue dialogue) : dialogue_(std::move(dialogue)) {}
+
+  void client_bytes(std::string_view bytes, Output& out);
+  void server_bytes(std::string_view bytes, Output& out);
+  void client_eof(Output& out);
+  void server_eof(Output& out) { dialogue_.on_server_eof(out); }
+  void timeout(Output& out) { dialogue_.on_timeout(out); }
+  void unreachable(rules::UpstreamError error, Output& out) {
+    dialogue_.on_unreachable(error, out);
+  }
+  void end_session(rules::Reason reason, Output& out) { dialogue_.end_session(reason, out); }
+
+  // False: bytes of the client would only be held. Reading them is to wait, so that the kernel
+  // slows the client down.
+  [[nodiscard]] bool wants_client_bytes() const;
+  [[nodiscard]] const Dialogue& dialogue() const { return dialogue_; }
+
+ private:
+  // Bytes the dialogue has not read, behind those it read in the last call.
+  class Backlog {
+   public:
+    // All that is unread, `bytes` included.
+    std::string_view join(std::string_view bytes);
+    void keep(std::string_view joined, std::size_t consumed);
+    [[nodiscard]] bool empty() const { return read_ == held_.size(); }
+
+   private:
+    std::string held_;
+    std::size_t read_ = 0;
+  };
+
+  void resume_client(std::string_view bytes, Output& out);
+
+  Dialogue dialogue_;
+  Backlog client_;
+  Backlog server_;
+  bool client_ended_ = false;
+  bool client_end_was_told_ = false;
+};
+
+}  // namespace postern::smtp_proxy
