@@ -1,0 +1,25 @@
+// Walks the attributes of a netlink message.
+// Why not:  libmnl's mnl_attr_for_each is a macro that only C compiles.
+#pragma once
+
+#include <libmnl/libmnl.h>
+
+#include <cstddef>
+
+namespace postern::nfq {
+
+// `header_octets`: of the family's own header that stands before the attributes. The message has to
+// be at least that long; attributes that run past its end are left out.
+template <typename Function>
+void for_each_attribute(const nlmsghdr* message, std::size_t header_octets, Function&& function) {
+  const auto* at = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, header_octets));
+  const auto* end = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
+  const auto left = [&] {
+    return static_cast<int>(end - static_cast<const char*>(static_cast<const void*>(at)));
+  };
+  for (; mnl_attr_ok(at, left()); at = mnl_attr_next(at)) {
+    function(at);
+  }
+}
+
+}  // namespace postern::nfq

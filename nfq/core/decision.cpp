@@ -1,0 +1,60 @@
+#include "nfq/core/decision.hpp"
+
+#include "nfq/core/packet_view.hpp"
+
+namespace postern::nfq {
+namespace {
+
+constexpr std::uint16_t kSmtpPort = 25;
+
+// REJECT is accepted here: a queue cannot answer, so the forward chain sends the reset.
+Mark mark_of(rules::FlowVerdict verdict) {
+  switch (verdict) {
+    case rules::FlowVerdict::divert_external:
+      return Mark::divert_external;
+    case rules::FlowVerdict::divert_internal:
+      return Mark::divert_internal;
+    case rules::FlowVerdict::pass:
+      return Mark::pass;
+    case rules::FlowVerdict::reject:
+      return Mark::reject;
+    case rules::FlowVerdict::drop:
+      break;
+  }
+  return Mark::none;
+}
+
+PacketDecision refuse_malformed(std::uint32_t packet_mark) {
+  return {.verdict = PacketVerdict::drop,
+          .mark = packet_mark,
+          .ends = {},
+          .flow = {.verdict = rules::FlowVerdict::drop,
+                   .direction = rules::FlowDirection::inbound,
+                   .reason = rules::Reason::malformed_packet,
+                   .rule = "malformed packet"}};
+}
+
+}  // namespace
+
+PacketDecision decide_packet(const rules::Policy& policy, std::span<const std::uint8_t> octets,
+                             std::uint32_t packet_mark, MarkField field) {
+  const auto packet = parse_tcp_packet(octets);
+  // The kernel asked the same two questions. A different answer means that it reads the packet
+  // otherwise than we do, and then our judgement would be of another packet.
+  if (!packet || !packet->flags.opens_connection() || packet->destination.port != kSmtpPort) {
+    return refuse_malformed(packet_mark);
+  }
+  // Whoever is not marked internal is a stranger.
+  const rules::NewFlow new_flow{
+      .from_external_interface = field.read(packet_mark) != Mark::pending_internal,
+      .source = packet->source.address,
+      .destination = packet->destination.address};
+  const rules::FlowDecision flow = rules::decide_flow(policy, new_flow);
+  const bool dropped = flow.verdict == rules::FlowVerdict::drop;
+  return {.verdict = dropped ? PacketVerdict::drop : PacketVerdict::accept,
+          .mark = field.set(packet_mark, mark_of(flow.verdict)),
+          .ends = {.client = packet->source, .server = packet->destination},
+          .flow = flow};
+}
+
+}  // namespace postern::nfq

@@ -1,0 +1,31 @@
+// What to do with one queued packet: the packet policy in terms of netfilter.
+// Errors:   none; a packet that cannot be read, or that the classify chain should not have sent, is
+//           dropped as malformed_packet.
+// Threads:  pure. The live queue and the audit of captures both ask here.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "nfq/core/mark.hpp"
+#include "rules/connection_policy.hpp"
+#include "rules/event.hpp"
+#include "rules/policy.hpp"
+
+namespace postern::nfq {
+
+enum class PacketVerdict : std::uint8_t { drop = 0, accept = 1 };  // the kernel's numbers
+
+struct PacketDecision {
+  PacketVerdict verdict = PacketVerdict::drop;
+  std::uint32_t mark = 0;  // the whole packet mark, foreign bits as they came
+  rules::Ends ends;        // 0.0.0.0 and port 0 if they could not be read
+  rules::FlowDecision flow;
+};
+
+// `packet_mark`: as the classify chain left it; its field says where the packet came in.
+[[nodiscard]] PacketDecision decide_packet(const rules::Policy& policy,
+                                           std::span<const std::uint8_t> octets,
+                                           std::uint32_t packet_mark, MarkField field);
+
+}  // namespace postern::nfq

@@ -1,0 +1,145 @@
+#include "nfq/firewall.hpp"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <array>
+#include <sstream>
+#include <stdexcept>
+
+#include "nfq/command.hpp"
+
+namespace postern::nfq {
+namespace {
+
+using Result = std::expected<void, std::string>;
+
+constexpr std::array kXtablesPrograms{"iptables", "ip6tables"};
+constexpr int kMaxDoubledJumps = 16;
+
+Result apply(std::string_view ruleset) {
+  const auto applied = run_command({"nft", "-f", "-"}, ruleset);
+  return applied ? Result() : std::unexpected(applied.error());
+}
+
+// A check goes through the kernel like a change and is rolled back, modules and all: it fails where
+// the change would.
+bool nft_can_queue() {
+  const std::string table = fmt::format("postern_probe_{}", ::getpid());
+  return run_command({"nft", "-c", "-f", "-"}, probe_ruleset(table)).has_value();
+}
+
+// -w: another program may hold the lock of xtables for a moment.
+std::expected<std::string, std::string> mangle(const std::string& program,
+                                               std::vector<std::string> arguments) {
+  std::vector<std::string> command{program, "-w", "5", "-t", "mangle"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return run_command(command);
+}
+
+Result install_xtables(const std::string& program, const Settings& settings) {
+  const auto filled =
+      run_command({program + "-restore", "-w", "5", "--noflush"}, xtables_queue_ruleset(settings));
+  if (!filled) {
+    return std::unexpected(filled.error());
+  }
+  if (mangle(program, {"-C", "PREROUTING", "-j", kXtablesChain})) {
+    return {};  // left by a crash
+  }
+  const auto jump = mangle(program, {"-I", "PREROUTING", "-j", kXtablesChain});
+  return jump ? Result() : std::unexpected(jump.error());
+}
+
+Result remove_xtables(const std::string& program) {
+  if (!mangle(program, {"-S", kXtablesChain})) {
+    return {};  // no such chain, so no jump to it
+  }
+  for (int i = 0; i < kMaxDoubledJumps; ++i) {
+    if (!mangle(program, {"-D", "PREROUTING", "-j", kXtablesChain})) {
+      break;
+    }
+  }
+  for (const char* step : {"-F", "-X"}) {
+    if (const auto done = mangle(program, {step, kXtablesChain}); !done) {
+      return std::unexpected(done.error());
+    }
+  }
+  return {};
+}
+
+Result for_each_family(const auto& step) {
+  for (const char* program : kXtablesPrograms) {
+    if (const Result done = step(program); !done) {
+      return done;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Firewall::Firewall(const Settings& settings)
+    : Firewall(settings, nft_can_queue() ? QueueForm::nft : QueueForm::xtables) {}
+
+Firewall::~Firewall() {
+  if (installed_) {
+    static_cast<void>(remove());
+  }
+}
+
+void Firewall::install(const rules::Policy& policy) {
+  installed_ = true;
+  // The queue step first: while nothing is marked it matches nothing, and a table without it would
+  // drop new flows.
+  Result done;
+  if (form_ == QueueForm::xtables) {
+    done =
+        for_each_family([&](const char* program) { return install_xtables(program, settings_); });
+  }
+  if (done) {
+    done = apply(install_ruleset(policy, settings_, form_));
+  }
+  if (!done) {
+    static_cast<void>(remove());
+    throw std::runtime_error("cannot install the firewall: " + done.error());
+  }
+}
+
+std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
+  return apply(update_ruleset(policy));
+}
+
+std::expected<void, std::string> Firewall::remove() {
+  installed_ = false;
+  const Result table = apply(remove_ruleset());
+  Result queue;
+  if (form_ == QueueForm::xtables) {
+    queue = for_each_family([](const char* program) { return remove_xtables(program); });
+  }
+  return table ? queue : table;
+}
+
+std::expected<std::vector<KernelCounter>, std::string> kernel_counters() {
+  const auto listing = run_command({"nft", "list", "counters", "table", "inet", "postern"});
+  if (!listing) {
+    return std::unexpected(listing.error());
+  }
+  return parse_counters(*listing);
+}
+
+std::vector<KernelCounter> parse_counters(std::string_view listing) {
+  std::vector<KernelCounter> counters;
+  std::istringstream words{std::string(listing)};
+  for (std::string word; words >> word;) {
+    if (word == "counter") {
+      words >> counters.emplace_back().name;
+    } else if (word == "packets" && !counters.empty()) {
+      words >> counters.back().packets;
+    } else if (word == "bytes" && !counters.empty()) {
+      words >> counters.back().bytes;
+    }
+  }
+  return counters;
+}
+
+}  // namespace postern::nfq

@@ -1,0 +1,56 @@
+// The kernel's part of the packet policy, installed: the nft table and, where the kernel has no
+// queue statement in nftables, a chain of iptables and ip6tables.
+// Errors:   the constructor and install() throw std::runtime_error with the program's own words;
+//           update() and remove() return them. A failed update leaves the sets as they were.
+// Lifetime: removed at destruction, if it is still installed.
+// Threads:  one owner; kernel_counters() may be called from any thread.
+// Why not:  no libnftables (GPL-2.0-only, which cannot be linked with OpenSSL 3): `nft` is run, one
+//           transaction a change.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nfq/core/ruleset.hpp"
+#include "nfq/core/settings.hpp"
+#include "rules/policy.hpp"
+
+namespace postern::nfq {
+
+struct KernelCounter {
+  std::string name;
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+
+  bool operator==(const KernelCounter&) const = default;
+};
+
+class Firewall {
+ public:
+  // Finds out which form of the queue step this kernel has.
+  explicit Firewall(const Settings& settings);
+  Firewall(const Settings& settings, QueueForm form) : settings_(settings), form_(form) {}
+  ~Firewall();
+  Firewall(const Firewall&) = delete;
+  Firewall& operator=(const Firewall&) = delete;
+
+  void install(const rules::Policy& policy);
+  [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
+  [[nodiscard]] std::expected<void, std::string> remove();
+  [[nodiscard]] QueueForm form() const { return form_; }
+
+ private:
+  Settings settings_;
+  QueueForm form_;
+  bool installed_ = false;
+};
+
+// What the kernel itself dropped, rejected and handed on since the table was installed.
+[[nodiscard]] std::expected<std::vector<KernelCounter>, std::string> kernel_counters();
+// Reads what `nft list counters` prints.
+[[nodiscard]] std::vector<KernelCounter> parse_counters(std::string_view listing);
+
+}  // namespace postern::nfq
