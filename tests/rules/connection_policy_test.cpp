@@ -1,0 +1,236 @@
+#include "rules/connection_policy.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <ostream>
+#include <set>
+
+namespace postern::rules {
+
+void PrintTo(const FlowDecision& decision, std::ostream* out) {
+  *out << to_label(decision.verdict) << ' ' << to_label(decision.direction) << ' '
+       << label(decision.reason) << " by " << decision.rule;
+}
+
+namespace {
+
+constexpr const char* kMailer = "203.0.113.25";
+constexpr const char* kOtherMailer = "203.0.113.26";
+constexpr const char* kMailerV6 = "2001:db8:2::25";
+constexpr const char* kHostedMailer = "192.0.2.25";  // outside internal_networks
+constexpr const char* kInternal = "203.0.113.77";
+constexpr const char* kOtherInternal = "203.0.113.78";
+constexpr const char* kInternalV6 = "2001:db8:2::77";
+constexpr const char* kStranger = "198.51.100.2";
+constexpr const char* kOtherStranger = "198.51.100.3";
+constexpr const char* kStrangerV6 = "2001:db8:f::2";
+
+constexpr bool kExternal = true;
+
+IpAddress ip(const char* text) {
+  return IpAddress::parse(text).value();
+}
+
+Policy example_policy() {
+  Policy policy;
+  policy.internal_networks.add(Prefix::parse("203.0.113.0/24").value());
+  policy.internal_networks.add(Prefix::parse("2001:db8:2::/48").value());
+  policy.add_mailer({.id = 1, .name = "mx1", .addresses = {ip(kMailer), ip(kMailerV6)}});
+  policy.add_mailer({.id = 2, .name = "mx2", .addresses = {ip(kOtherMailer)}});
+  policy.add_mailer({.id = 3, .name = "hosted", .addresses = {ip(kHostedMailer)}});
+  return policy;
+}
+
+FlowDecision decide(const Policy& policy, bool external, const char* from, const char* to) {
+  return decide_flow(
+      policy, {.from_external_interface = external, .source = ip(from), .destination = ip(to)});
+}
+
+using enum FlowVerdict;
+using enum FlowDirection;
+
+TEST(DecideFlow, TakesTheFirstRuleThatMatches) {
+  struct Row {
+    bool external;
+    const char* from;
+    const char* to;
+    FlowDecision want;
+  };
+  constexpr FlowDecision kUnmanagedInbound{reject, inbound, Reason::unmanaged_destination,
+                                           "inbound.unmanaged_destination"};
+  constexpr FlowDecision kTranslated{reject, inbound, Reason::translated_source,
+                                     "inbound.translated_source"};
+  const Row rows[] = {
+      // A stranger reaches the mailers and nothing else.
+      {kExternal,
+       kStranger,
+       kMailer,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {kExternal,
+       kStrangerV6,
+       kMailerV6,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {kExternal,
+       kStranger,
+       kHostedMailer,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {kExternal, kStranger, kInternal, kUnmanagedInbound},
+      {kExternal, kStrangerV6, kInternalV6, kUnmanagedInbound},
+      {kExternal,
+       kStranger,
+       kOtherStranger,
+       {reject, transit, Reason::unmanaged_destination, "inbound.unmanaged_destination"}},
+      // An internal address from outside.
+      {kExternal, kInternal, kMailer, kTranslated},
+      {kExternal, kInternalV6, kMailerV6, kTranslated},
+      {kExternal, kMailer, kOtherMailer, kTranslated},
+      {kExternal, kInternal, kOtherInternal, kTranslated},
+      {kExternal,
+       kInternal,
+       kStranger,
+       {reject, transit, Reason::translated_source, "inbound.translated_source"}},
+      // Internal clients.
+      {!kExternal,
+       kInternal,
+       kMailer,
+       {divert_internal, internal, Reason::none, "mailer.destination"}},
+      {!kExternal,
+       kInternalV6,
+       kMailerV6,
+       {divert_internal, internal, Reason::none, "mailer.destination"}},
+      {!kExternal,
+       kMailer,
+       kOtherMailer,
+       {divert_internal, internal, Reason::none, "mailer.destination"}},
+      {!kExternal,
+       kInternal,
+       kHostedMailer,
+       {divert_internal, internal, Reason::none, "mailer.destination"}},
+      {!kExternal, kInternal, kOtherInternal, {pass, internal, Reason::none, "internal_networks"}},
+      {!kExternal,
+       kInternal,
+       kStranger,
+       {pass, outbound, Reason::unmanaged_sender, "outbound.unmanaged_sender"}},
+      {!kExternal,
+       kInternalV6,
+       kStrangerV6,
+       {pass, outbound, Reason::unmanaged_sender, "outbound.unmanaged_sender"}},
+      // Mailers.
+      {!kExternal, kMailer, kStranger, {pass, outbound, Reason::none, "mailer.source"}},
+      {!kExternal, kMailerV6, kStrangerV6, {pass, outbound, Reason::none, "mailer.source"}},
+      {!kExternal, kMailer, kInternal, {pass, internal, Reason::none, "mailer.source"}},
+      {!kExternal, kHostedMailer, kStranger, {pass, outbound, Reason::none, "mailer.source"}},
+      {!kExternal,
+       kHostedMailer,
+       kMailer,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {!kExternal, kHostedMailer, kInternal, kUnmanagedInbound},
+      {kExternal,
+       kHostedMailer,
+       kStranger,
+       {reject, transit, Reason::unmanaged_destination, "inbound.unmanaged_destination"}},
+      // On an inner interface, with an address that is not internal: no trust.
+      {!kExternal,
+       kStranger,
+       kMailer,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {!kExternal, kStranger, kInternal, kUnmanagedInbound},
+      {!kExternal,
+       kStranger,
+       kOtherStranger,
+       {pass, transit, Reason::unmanaged_sender, "outbound.unmanaged_sender"}},
+  };
+  const Policy policy = example_policy();
+  for (const Row& row : rows) {
+    EXPECT_EQ(decide(policy, row.external, row.from, row.to), row.want)
+        << (row.external ? "outside " : "inside ") << row.from << " to " << row.to;
+  }
+}
+
+TEST(DecideFlow, RefusesUnmanagedDestinationsAsToldTo) {
+  Policy policy = example_policy();
+  policy.unmanaged_destination = Refusal::drop;
+  EXPECT_EQ(decide(policy, kExternal, kStranger, kInternal),
+            (FlowDecision{drop, inbound, Reason::unmanaged_destination,
+                          "inbound.unmanaged_destination"}));
+}
+
+TEST(DecideFlow, TreatsUnmanagedSendersAsToldTo) {
+  Policy policy = example_policy();
+  for (const auto& [tolerance, want] : std::map<Tolerance, FlowVerdict>{
+           {Tolerance::count, pass}, {Tolerance::reject, reject}, {Tolerance::drop, drop}}) {
+    policy.unmanaged_sender = tolerance;
+    EXPECT_EQ(
+        decide(policy, !kExternal, kInternal, kStranger),
+        (FlowDecision{want, outbound, Reason::unmanaged_sender, "outbound.unmanaged_sender"}));
+    EXPECT_EQ(decide(policy, !kExternal, kMailer, kStranger).verdict, pass);
+    EXPECT_EQ(decide(policy, !kExternal, kInternal, kOtherInternal).verdict, pass);
+  }
+}
+
+TEST(DecideFlow, DropsTranslatedSourcesWhenToldTo) {
+  Policy policy = example_policy();
+  policy.translated_source = Tolerance::drop;
+  EXPECT_EQ(decide(policy, kExternal, kInternal, kMailer),
+            (FlowDecision{drop, inbound, Reason::translated_source, "inbound.translated_source"}));
+}
+
+TEST(DecideFlow, TreatsCountedTranslatedSourcesAsExternal) {
+  Policy policy = example_policy();
+  policy.translated_source = Tolerance::count;
+  EXPECT_EQ(
+      decide(policy, kExternal, kInternal, kMailer),
+      (FlowDecision{divert_external, inbound, Reason::translated_source, "mailer.destination"}));
+  EXPECT_EQ(
+      decide(policy, kExternal, kInternal, kOtherInternal),
+      (FlowDecision{reject, inbound, Reason::translated_source, "inbound.unmanaged_destination"}));
+  // Not even a mailer's own address passes from outside.
+  EXPECT_EQ(decide(policy, kExternal, kMailer, kStranger).verdict, reject);
+}
+
+TEST(DecideFlow, OfAnEmptyPolicyLetsNothingIn) {
+  EXPECT_EQ(decide(Policy{}, kExternal, kStranger, kMailer).verdict, reject);
+}
+
+// Every policy and every pair of places: what no setting may change.
+TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
+  const std::vector<const char*> places{kMailer,        kOtherMailer,   kMailerV6,   kHostedMailer,
+                                        kInternal,      kOtherInternal, kInternalV6, kStranger,
+                                        kOtherStranger, kStrangerV6};
+  const auto tolerances = {Tolerance::count, Tolerance::reject, Tolerance::drop};
+  Policy policy = example_policy();
+  std::set<FlowVerdict> seen;
+  for (const auto destination : {Refusal::reject, Refusal::drop}) {
+    for (const auto translated : tolerances) {
+      for (const auto sender : tolerances) {
+        policy.unmanaged_destination = destination;
+        policy.translated_source = translated;
+        policy.unmanaged_sender = sender;
+        for (const bool external : {true, false}) {
+          for (const char* from : places) {
+            for (const char* to : places) {
+              const FlowDecision decision = decide(policy, external, from, to);
+              SCOPED_TRACE(std::string(from) + " to " + to);
+              const bool to_mailer = policy.mailer_at(ip(to)) != nullptr;
+              const bool trusted = !external && policy.internal_networks.contains(ip(from));
+              const bool diverted =
+                  decision.verdict == divert_external || decision.verdict == divert_internal;
+              seen.insert(decision.verdict);
+              ASSERT_TRUE(!diverted || to_mailer);
+              ASSERT_TRUE(decision.verdict != pass || (!to_mailer && !external));
+              ASSERT_TRUE(decision.verdict != divert_internal || trusted);
+              ASSERT_TRUE((decision.verdict != reject && decision.verdict != drop) ||
+                          decision.reason != Reason::none);
+              ASSERT_FALSE(decision.rule.empty());
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(seen.size(), kFlowVerdictCount);
+}
+
+}  // namespace
+}  // namespace postern::rules
