@@ -14,7 +14,9 @@ namespace postern::rules {
 namespace {
 
 bool is_snake_case(std::string_view label) {
-  const auto is_allowed = [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; };
+  const auto is_allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+  };
   return !label.empty() && std::ranges::all_of(label, is_allowed) && label.front() != '_' &&
          label.back() != '_' && !label.contains("__");
 }
