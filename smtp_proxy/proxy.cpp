@@ -1,0 +1,166 @@
+#include "smtp_proxy/proxy.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "smtp_proxy/core/reply.hpp"
+
+namespace postern::smtp_proxy {
+namespace {
+
+using rules::Reason;
+
+constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
+constexpr std::uint16_t kSmtpPort = 25;
+
+// How exactly timeouts are kept. One timer for all sessions: a timer of its own for each would cost
+// more than all else they do.
+constexpr std::chrono::milliseconds kTick{250};
+
+// When no descriptor or memory is left, accepting again at once would only burn the processor.
+constexpr std::chrono::milliseconds kAcceptPause{100};
+
+// Connections taken at one wake-up before sessions get their turn.
+constexpr int kAcceptBatch = 32;
+
+}  // namespace
+
+Proxy::Proxy(net::io_context& context, std::array<std::uint16_t, 2> ports, SessionSettings settings,
+             std::size_t max_sessions, rules::EventSink& sink)
+    : context_(context),
+      settings_(std::move(settings)),
+      max_sessions_(max_sessions),
+      sink_(sink),
+      clock_(context) {
+  open_listener(Family::v4, ports[0], rules::Zone::external);
+  open_listener(Family::v4, ports[1], rules::Zone::internal);
+  open_listener(Family::v6, ports[0], rules::Zone::external);
+  open_listener(Family::v6, ports[1], rules::Zone::internal);
+}
+
+void Proxy::open_listener(Family family, std::uint16_t port, rules::Zone zone) {
+  auto socket = listen_transparently(family, port);
+  if (!socket && family == Family::v6 && socket.error().value() == EAFNOSUPPORT) {
+    return;  // a host without IPv6 has no IPv6 flows either
+  }
+  if (!socket) {
+    throw std::system_error(
+        socket.error(), "cannot listen for diverted connections on port " + std::to_string(port));
+  }
+  listeners_.push_back(
+      {.socket = net::posix::stream_descriptor(context_, socket->release()), .zone = zone});
+}
+
+void Proxy::start() {
+  for (Listener& listener : listeners_) {
+    net::co_spawn(context_, [this, &listener]() { return accept(listener); }, net::detached);
+  }
+  net::co_spawn(context_, [this]() { return watch_time(); }, net::detached);
+}
+
+void Proxy::use(SessionSettings settings, std::size_t max_sessions) {
+  settings_ = std::move(settings);
+  max_sessions_ = max_sessions;
+}
+
+net::awaitable<void> Proxy::accept(Listener& listener) {
+  net::steady_timer pause(context_);
+  while (true) {
+    const auto [error] =
+        co_await listener.socket.async_wait(net::posix::stream_descriptor::wait_read, use_tuple);
+    if (error) {
+      co_return;
+    }
+    for (int i = 0; i < kAcceptBatch && accept_one(listener); ++i) {
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(use_tuple);
+    }
+  }
+}
+
+bool Proxy::accept_one(Listener& listener) {
+  errno = 0;
+  auto accepted = accept_transparently(listener.socket.native_handle());
+  if (!accepted) {
+    errno = accepted.error().value();
+    return errno == ECONNABORTED || errno == EINTR;
+  }
+  const rules::Ends ends = accepted->ends;
+  const rules::Mailer* mailer = settings_.policy->mailer_at(ends.server.address);
+  if (ends.server.port != kSmtpPort || mailer == nullptr) {
+    sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::direct_connection});
+  } else if (is_draining_) {
+    turn_away(*accepted, Reason::shutting_down);
+  } else if (sessions_.size() >= max_sessions_) {
+    turn_away(*accepted, Reason::too_many_sessions);
+  } else {
+    begin_session(std::move(*accepted), *mailer, listener.zone);
+  }
+  return true;
+}
+
+void Proxy::turn_away(const Accepted& accepted, Reason reason) {
+  const std::string reply = render_reply(reason);
+  (void)send(accepted.socket.get(), reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  sink_.on_event(accepted.ends, rules::ConnectionRefused{.reason = reason});
+}
+
+void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone) {
+  auto session = std::make_shared<Session>(context_.get_executor(), std::move(accepted), settings_,
+                                           mailer, zone, buffers_, sink_);
+  const auto place = sessions_.insert(sessions_.end(), session);
+  net::co_spawn(
+      context_, [session]() { return session->serve(); },
+      [this, place](const std::exception_ptr& failure) {
+        sessions_.erase(place);
+        if (failure) {
+          sink_.on_event(rules::Ends{}, rules::ConnectionRefused{.reason = Reason::internal_error});
+        }
+        finish_drain_if_done();
+      });
+}
+
+net::awaitable<void> Proxy::watch_time() {
+  while (true) {
+    clock_.expires_after(kTick);
+    const auto [error] = co_await clock_.async_wait(use_tuple);
+    if (error) {
+      co_return;
+    }
+    const Clock::time_point now = Clock::now();
+    const bool is_out_of_patience = is_draining_ && now >= drain_deadline_;
+    for (const auto& session : sessions_) {
+      if (is_out_of_patience) {
+        session->end_session(Reason::shutting_down);
+      }
+      session->check_time(now);
+    }
+  }
+}
+
+void Proxy::drain(std::function<void()> when_done) {
+  is_draining_ = true;
+  when_drained_ = std::move(when_done);
+  drain_deadline_ = Clock::now() + settings_.smtp->drain_timeout;
+  for (const auto& session : sessions_) {
+    session->drain();
+  }
+  finish_drain_if_done();
+}
+
+void Proxy::finish_drain_if_done() {
+  if (is_draining_ && sessions_.empty() && when_drained_) {
+    std::exchange(when_drained_, nullptr)();
+  }
+}
+
+}  // namespace postern::smtp_proxy

@@ -1,0 +1,70 @@
+// One worker's proxy: its listeners, its sessions, its clock. Workers share nothing; each has a
+// Proxy on its own io_context and thread. Errors:   the constructor throws std::system_error when a
+// listener cannot be opened. Threads:  every member on the io_context's thread, but for the
+// constructor.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "rules/event.hpp"
+#include "rules/policy.hpp"
+#include "smtp_proxy/core/settings.hpp"
+#include "smtp_proxy/session.hpp"
+
+namespace postern::smtp_proxy {
+
+class Proxy {
+ public:
+  // `ports`: where tproxy hands over external and internal clients; the listener is what tells the
+  // zone. `max_sessions`: this worker's share. `sink` must outlive the io_context.
+  Proxy(net::io_context& context, std::array<std::uint16_t, 2> ports, SessionSettings settings,
+        std::size_t max_sessions, rules::EventSink& sink);
+
+  void start();
+  // For sessions from now on; those that live keep what they began with.
+  void use(SessionSettings settings, std::size_t max_sessions);
+  // New connections are answered 421; sessions end after their transaction. `when_done` is called
+  // once none is left, or after drain_timeout.
+  void drain(std::function<void()> when_done);
+
+  [[nodiscard]] std::size_t session_count() const { return sessions_.size(); }
+
+ private:
+  struct Listener {
+    net::posix::stream_descriptor socket;
+    rules::Zone zone;
+  };
+  using Sessions = std::list<std::shared_ptr<Session>>;
+
+  void open_listener(Family family, std::uint16_t port, rules::Zone zone);
+  net::awaitable<void> accept(Listener& listener);
+  bool accept_one(Listener& listener);
+  void begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone);
+  void turn_away(const Accepted& accepted, rules::Reason reason);
+  net::awaitable<void> watch_time();
+  void finish_drain_if_done();
+
+  net::io_context& context_;
+  SessionSettings settings_;
+  std::size_t max_sessions_;
+  rules::EventSink& sink_;
+  std::list<Listener> listeners_;
+  net::steady_timer clock_;
+  WorkBuffers buffers_;
+  Sessions sessions_;
+  bool is_draining_ = false;
+  Clock::time_point drain_deadline_;
+  std::function<void()> when_drained_;
+};
+
+}  // namespace postern::smtp_proxy

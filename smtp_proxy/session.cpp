@@ -1,0 +1,289 @@
+#include "smtp_proxy/session.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <cerrno>
+#include <utility>
+
+namespace postern::smtp_proxy {
+namespace {
+
+using rules::Reason;
+
+constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
+
+std::chrono::seconds time_for(Wait wait, const Settings& settings) {
+  switch (wait) {
+    case Wait::greeting:
+      return settings.greeting_timeout;
+    case Wait::command:
+      return settings.command_timeout;
+    case Wait::reply:
+      return settings.reply_timeout;
+    case Wait::data_initiation:
+      return settings.data_initiation_timeout;
+    case Wait::data_block:
+      return settings.data_block_timeout;
+    case Wait::data_termination:
+      return settings.data_termination_timeout;
+    case Wait::closing:
+      return settings.closing_timeout;
+  }
+  return settings.closing_timeout;
+}
+
+rules::UpstreamError to_upstream_error(std::error_code error) {
+  switch (error.value()) {
+    case EADDRNOTAVAIL:
+      return rules::UpstreamError::no_port;
+    case ECONNREFUSED:
+      return rules::UpstreamError::refused;
+    case ETIMEDOUT:
+      return rules::UpstreamError::timed_out;
+    default:
+      return rules::UpstreamError::unreachable;
+  }
+}
+
+}  // namespace
+
+Session::Session(const net::any_io_executor& executor, Accepted accepted, SessionSettings settings,
+                 const rules::Mailer& mailer, rules::Zone zone, WorkBuffers& buffers,
+                 rules::EventSink& sink)
+    : settings_(std::move(settings.smtp)),
+      buffers_(buffers),
+      sink_(sink),
+      ends_(accepted.ends),
+      client_(executor),
+      server_(executor),
+      conversation_(Dialogue(std::move(settings.policy), mailer, zone, *settings_)),
+      client_may_go_on_(executor, Clock::time_point::max()),
+      started_(Clock::now()),
+      deadline_(started_ + settings_->connect_timeout) {
+  client_.open(std::move(accepted.socket), ends_.client.address.is_v4());
+  sink_.on_event(ends_, rules::SessionOpened{.mailer = mailer.id, .zone = zone});
+}
+
+Session::~Session() {
+  sink_.on_event(ends_, rules::SessionClosed{.mailer = mailer_id(),
+                                             .zone = conversation_.dialogue().zone(),
+                                             .reason = reason_,
+                                             .duration = Clock::now() - started_});
+}
+
+net::awaitable<void> Session::serve() {
+  const auto self = shared_from_this();
+  if (co_await connect()) {
+    net::co_spawn(
+        co_await net::this_coro::executor, [self]() { return self->pump_server(); }, net::detached);
+    co_await pump_client();
+  }
+  co_await finish();
+}
+
+net::awaitable<bool> Session::connect() {
+  auto socket = connect_as_client(ends_);
+  if (!socket) {
+    fail_connect(socket.error());
+    co_return false;
+  }
+  server_.open(std::move(*socket), ends_.server.address.is_v4());
+  co_await server_.writable();
+  if (stage_ != Stage::connecting) {
+    co_return false;
+  }
+  if (const std::error_code error = connect_error(server_.native_handle())) {
+    fail_connect(error);
+    co_return false;
+  }
+  stage_ = Stage::talking;
+  sink_.on_event(ends_,
+                 rules::UpstreamConnected{.mailer = mailer_id(), .took = Clock::now() - started_});
+  set_deadline();
+  co_return true;
+}
+
+void Session::fail_connect(std::error_code error) {
+  buffers_.output.clear();
+  conversation_.unreachable(to_upstream_error(error), buffers_.output);
+  act();
+}
+
+net::awaitable<void> Session::pump_client() {
+  while (stage_ == Stage::talking) {
+    if (!conversation_.wants_client_bytes()) {
+      co_await client_may_go_on_.async_wait(use_tuple);
+      continue;
+    }
+    co_await client_.readable();
+    if (stage_ == Stage::talking) {
+      step_client();
+      co_await flushed();
+    }
+  }
+}
+
+net::awaitable<void> Session::pump_server() {
+  const auto self = shared_from_this();
+  while (stage_ == Stage::talking) {
+    co_await server_.readable();
+    if (stage_ == Stage::talking) {
+      step_server();
+      co_await flushed();
+    }
+  }
+}
+
+void Session::step_client() {
+  buffers_.output.clear();
+  const Stream::ReadResult got = client_.read(buffers_.read);
+  switch (got.status) {
+    case Stream::Read::nothing_yet:
+      return;
+    case Stream::Read::bytes:
+      conversation_.client_bytes(got.bytes, buffers_.output);
+      break;
+    case Stream::Read::end:
+      client_was_read_to_its_end_ = true;
+      conversation_.client_eof(buffers_.output);
+      break;
+  }
+  act();
+}
+
+void Session::step_server() {
+  buffers_.output.clear();
+  const Stream::ReadResult got = server_.read(buffers_.read);
+  switch (got.status) {
+    case Stream::Read::nothing_yet:
+      return;
+    case Stream::Read::bytes:
+      conversation_.server_bytes(got.bytes, buffers_.output);
+      break;
+    case Stream::Read::end:
+      conversation_.server_eof(buffers_.output);
+      break;
+  }
+  act();
+  client_may_go_on_.cancel_one();
+}
+
+void Session::act() {
+  const Output& output = buffers_.output;
+  for (const rules::Event& event : output.events) {
+    sink_.on_event(ends_, event);
+  }
+  client_.write(output.to_client);
+  if (output.has_server_bytes()) {
+    server_.write_server_pieces(output);
+  }
+  if (output.shut_down_server) {
+    server_.shut_down_sending();
+  }
+  if (output.end != End::none) {
+    reason_ = output.reason;
+    return start_closing(output.end);
+  }
+  if (is_draining_ && conversation_.dialogue().is_between_transactions()) {
+    return end_session(Reason::shutting_down);
+  }
+  set_deadline();
+}
+
+net::awaitable<void> Session::flushed() {
+  while (stage_ == Stage::talking && (client_.has_pending() || server_.has_pending())) {
+    Stream& full = server_.has_pending() ? server_ : client_;
+    co_await full.writable();
+    if (stage_ == Stage::talking) {
+      client_.flush();
+      server_.flush();
+    }
+  }
+}
+
+void Session::set_deadline() {
+  const Dialogue& dialogue = conversation_.dialogue();
+  if (stage_ != Stage::talking ||
+      (dialogue.wait() == waited_for_ && dialogue.progress() == progress_ && progress_ != 0)) {
+    return;
+  }
+  waited_for_ = dialogue.wait();
+  progress_ = dialogue.progress();
+  deadline_ = std::min(Clock::now() + time_for(waited_for_, *settings_),
+                       started_ + settings_->session_timeout);
+}
+
+void Session::check_time(Clock::time_point now) {
+  if (now < deadline_) {
+    return;
+  }
+  if (stage_ == Stage::closing) {
+    client_.close();
+    stage_ = Stage::closed;
+    return;
+  }
+  buffers_.output.clear();
+  if (stage_ == Stage::connecting) {
+    conversation_.unreachable(rules::UpstreamError::timed_out, buffers_.output);
+  } else {
+    conversation_.timeout(buffers_.output);
+  }
+  act();
+}
+
+void Session::drain() {
+  is_draining_ = true;
+  if (stage_ == Stage::talking && conversation_.dialogue().is_between_transactions()) {
+    end_session(Reason::shutting_down);
+  }
+}
+
+void Session::end_session(Reason reason) {
+  if (stage_ == Stage::closing || stage_ == Stage::closed) {
+    return;
+  }
+  buffers_.output.clear();
+  conversation_.end_session(reason, buffers_.output);
+  act();
+}
+
+// Every coroutine of the session waits on one of these three, and sees at its next step that it is
+// over.
+void Session::start_closing(End how) {
+  stage_ = Stage::closing;
+  deadline_ = Clock::now() + settings_->closing_timeout;
+  client_may_go_on_.cancel();
+  client_.cancel();
+  if (how == End::reset_server) {
+    server_.reset();
+  } else {
+    server_.close();
+  }
+}
+
+net::awaitable<void> Session::finish() {
+  while (stage_ == Stage::closing && client_.has_pending()) {
+    co_await client_.writable();
+    if (stage_ == Stage::closing) {
+      client_.flush();
+    }
+  }
+  // With bytes of the client unread, close() would answer with RST, and that may overtake our last
+  // reply.
+  if (stage_ == Stage::closing && reason_ != Reason::none && !client_was_read_to_its_end_) {
+    client_.shut_down_sending();
+    while (stage_ == Stage::closing) {
+      co_await client_.readable();
+      if (stage_ == Stage::closing && client_.read(buffers_.read).status == Stream::Read::end) {
+        break;
+      }
+    }
+  }
+  stage_ = Stage::closed;
+  client_.close();
+}
+
+}  // namespace postern::smtp_proxy

@@ -1,0 +1,99 @@
+// One session: a client, the mailer it meant, and the conversation between them.
+// Two coroutines, one a direction; each waits for its side, lets the conversation step, and writes
+// what came of it. While something written is still pending it reads no more: that is the
+// back-pressure. Threads: the worker's. Lifetime: shared by its coroutines; the worker's group sees
+// it while it lives.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <chrono>
+#include <list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "rules/event.hpp"
+#include "rules/policy.hpp"
+#include "smtp_proxy/core/conversation.hpp"
+#include "smtp_proxy/core/settings.hpp"
+#include "smtp_proxy/stream.hpp"
+#include "smtp_proxy/transparent.hpp"
+
+namespace postern::smtp_proxy {
+
+using Clock = std::chrono::steady_clock;
+
+// What a session borrows from its worker: nothing of it is kept over a wait.
+struct WorkBuffers {
+  // A large read costs fewer calls a megabyte; beyond this nothing more was gained.
+  static constexpr std::size_t kReadOctets = 256 * 1024;
+  std::vector<char> read = std::vector<char>(kReadOctets);
+  Output output;
+};
+
+struct SessionSettings {
+  std::shared_ptr<const rules::Policy> policy;
+  std::shared_ptr<const Settings> smtp;
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(const net::any_io_executor& executor, Accepted accepted, SessionSettings settings,
+          const rules::Mailer& mailer, rules::Zone zone, WorkBuffers& buffers,
+          rules::EventSink& sink);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // To the end of the session. Spawns the other direction itself.
+  net::awaitable<void> serve();
+
+  // Called now and then by the worker: ends what has waited too long.
+  void check_time(Clock::time_point now);
+  // A stop: idle sessions end now, the others after their transaction.
+  void drain();
+  void end_session(rules::Reason reason);
+
+  [[nodiscard]] rules::MailerId mailer_id() const { return conversation_.dialogue().mailer().id; }
+
+ private:
+  enum class Stage : std::uint8_t { connecting, talking, closing, closed };
+
+  net::awaitable<bool> connect();
+  net::awaitable<void> pump_client();
+  net::awaitable<void> pump_server();
+  net::awaitable<void> flushed();
+  net::awaitable<void> finish();
+
+  void step_client();
+  void step_server();
+  // Carries out what the step before wants.
+  void act();
+  void set_deadline();
+  void start_closing(End how);
+  void fail_connect(std::error_code error);
+
+  std::shared_ptr<const Settings> settings_;
+  WorkBuffers& buffers_;
+  rules::EventSink& sink_;
+  rules::Ends ends_;
+  Stream client_;
+  Stream server_;
+  Conversation conversation_;
+  // Cancelled to say "look again": the client's pump waits on it while the dialogue reads no client
+  // bytes.
+  net::steady_timer client_may_go_on_;
+  Clock::time_point started_;
+  Clock::time_point deadline_;
+  Wait waited_for_ = Wait::greeting;
+  std::uint32_t progress_ = 0;
+  rules::Reason reason_ = rules::Reason::none;
+  Stage stage_ = Stage::connecting;
+  bool client_was_read_to_its_end_ = false;
+  bool is_draining_ = false;
+};
+
+}  // namespace postern::smtp_proxy
