@@ -1,0 +1,206 @@
+#include "gateway/counters.hpp"
+
+#include <type_traits>
+#include <variant>
+
+namespace postern::gateway {
+namespace {
+
+using rules::Reason;
+
+template <typename Enum>
+constexpr std::size_t index(Enum value) {
+  return static_cast<std::size_t>(value);
+}
+
+void add(Samples& samples, std::string name, Labels labels, const Counter& counter) {
+  if (const std::uint64_t value = counter.get(); value != 0) {
+    samples[{std::move(name), std::move(labels)}] += value;
+  }
+}
+
+template <typename Visitor>
+void for_each_reason(Visitor visit) {
+  for (const rules::ReasonInfo& info : rules::kReasons) {
+    visit(index(info.reason), std::string(info.label));
+  }
+}
+
+constexpr std::array kZones{rules::Zone::external, rules::Zone::internal};
+constexpr std::array kClasses{rules::RecipientClass::local, rules::RecipientClass::foreign};
+constexpr std::array kOutcomes{rules::MessageOutcome::accepted, rules::MessageOutcome::refused,
+                               rules::MessageOutcome::aborted};
+
+}  // namespace
+
+rules::Reason blocked_reason(const rules::Event& event) {
+  return std::visit(
+      [](const auto& happened) {
+        using T = std::decay_t<decltype(happened)>;
+        if constexpr (std::is_same_v<T, rules::FlowDecided>) {
+          const rules::FlowVerdict verdict = happened.decision.verdict;
+          const bool is_blocked = verdict == rules::FlowVerdict::reject || verdict == rules::FlowVerdict::drop;
+          return is_blocked ? happened.decision.reason : Reason::none;
+        } else if constexpr (std::is_same_v<T, rules::RecipientDecided>) {
+          return happened.decision.reason;
+        } else if constexpr (std::is_same_v<T, rules::CommandRefused> ||
+                             std::is_same_v<T, rules::ConnectionRefused>) {
+          return happened.reason;
+        } else {
+          return Reason::none;
+        }
+      },
+      event);
+}
+
+void Counters::count(const rules::Event& event) {
+  std::visit([this](const auto& happened) { count_event(happened); }, event);
+  if (const Reason reason = blocked_reason(event); reason != Reason::none) {
+    blocked_[index(reason)].add();
+  }
+}
+
+Counters::MailerCounters& Counters::mailer(rules::MailerId id) {
+  if (id >= mailers_.size()) {
+    const std::lock_guard lock(growth_);
+    while (mailers_.size() <= id) {
+      mailers_.emplace_back();
+    }
+  }
+  return mailers_[id];
+}
+
+void Counters::count_event(const rules::FlowDecided& event) {
+  const rules::FlowDecision& decision = event.decision;
+  flows_[index(decision.direction)][index(decision.verdict)][index(decision.reason)].add();
+}
+
+void Counters::count_event(const rules::SessionOpened& event) {
+  mailer(event.mailer).sessions_open[index(event.zone)].add();
+}
+
+void Counters::count_event(const rules::SessionClosed& event) {
+  MailerCounters& counters = mailer(event.mailer);
+  counters.sessions_open[index(event.zone)].subtract();
+  counters.sessions_closed[index(event.zone)][index(event.reason)].add();
+}
+
+void Counters::count_event(const rules::ConnectionRefused& event) {
+  connections_refused_[index(event.reason)].add();
+}
+
+void Counters::count_event(const rules::RecipientDecided& event) {
+  mailer(event.mailer)
+      .recipients[index(event.zone)][index(event.decision.recipient)][index(event.decision.reason)]
+      .add();
+}
+
+void Counters::count_event(const rules::CommandRefused& event) {
+  mailer(event.mailer).commands_refused[index(event.zone)][index(event.reason)].add();
+}
+
+void Counters::count_event(const rules::MessageEnded& event) {
+  MailerCounters& counters = mailer(event.mailer);
+  counters.messages[index(event.zone)][index(event.outcome)].add();
+  counters.message_octets.add(event.octets);
+}
+
+void Counters::count_event(const rules::UpstreamFailed& event) {
+  MailerCounters& counters = mailer(event.mailer);
+  counters.upstream_errors[index(event.error)].add();
+  counters.last_upstream_error.set(index(event.error) + 1);
+}
+
+void Counters::count_event(const rules::UpstreamConnected& event) {
+  mailer(event.mailer).last_upstream_error.set(0);
+}
+
+void Counters::collect(const std::vector<std::string>& mailer_names, Samples& samples) const {
+  for (std::size_t direction = 0; direction < rules::kFlowDirectionCount; ++direction) {
+    for (std::size_t verdict = 0; verdict < rules::kFlowVerdictCount; ++verdict) {
+      for_each_reason([&](std::size_t reason, const std::string& label) {
+        add(samples, "postern_flows_total",
+            {{"direction", to_label(static_cast<rules::FlowDirection>(direction))},
+             {"verdict", to_label(static_cast<rules::FlowVerdict>(verdict))},
+             {"reason", label}},
+            flows_[direction][verdict][reason]);
+      });
+    }
+  }
+  for_each_reason([&](std::size_t reason, const std::string& label) {
+    add(samples, "postern_connections_refused_total", {{"reason", label}}, connections_refused_[reason]);
+  });
+  const std::lock_guard lock(growth_);
+  for (std::size_t id = 0; id < mailers_.size() && id < mailer_names.size(); ++id) {
+    collect(mailers_[id], mailer_names[id], samples);
+  }
+}
+
+void Counters::collect(const MailerCounters& counters, const std::string& name, Samples& samples) {
+  for (const rules::Zone zone : kZones) {
+    const std::string zone_label = to_label(zone);
+    const std::size_t z = index(zone);
+    const Labels labels{{"mailer", name}, {"zone", zone_label}};
+    const auto with = [&labels](Labels more) {
+      more.insert(more.begin(), labels.begin(), labels.end());
+      return more;
+    };
+    add(samples, "postern_sessions_open", labels, counters.sessions_open[z]);
+    for_each_reason([&](std::size_t reason, const std::string& label) {
+      const std::string outcome = reason == index(Reason::none) ? "completed" : label;
+      add(samples, "postern_sessions_total", with({{"outcome", outcome}}), counters.sessions_closed[z][reason]);
+      add(samples, "postern_commands_refused_total", with({{"reason", label}}),
+          counters.commands_refused[z][reason]);
+      for (const rules::RecipientClass recipient : kClasses) {
+        add(samples, "postern_recipients_total",
+            with({{"recipient", to_label(recipient)},
+                  {"decision", reason == index(Reason::none) ? "forwarded" : "refused"},
+                  {"reason", label}}),
+            counters.recipients[z][index(recipient)][reason]);
+      }
+    });
+    for (const rules::MessageOutcome outcome : kOutcomes) {
+      add(samples, "postern_messages_total", with({{"outcome", to_label(outcome)}}),
+          counters.messages[z][index(outcome)]);
+    }
+  }
+  add(samples, "postern_message_bytes_total", {{"mailer", name}, {"direction", "to_server"}},
+      counters.message_octets);
+  for (std::size_t error = 0; error < rules::kUpstreamErrorCount; ++error) {
+    add(samples, "postern_upstream_errors_total",
+        {{"mailer", name}, {"kind", to_label(static_cast<rules::UpstreamError>(error))}},
+        counters.upstream_errors[error]);
+  }
+}
+
+void Counters::add_blocked_by_reason(std::array<std::uint64_t, rules::kReasonCount>& totals) const {
+  for (std::size_t reason = 0; reason < totals.size(); ++reason) {
+    totals[reason] += blocked_[reason].get();
+  }
+}
+
+std::uint64_t Counters::sessions_open(rules::MailerId mailer) const {
+  const std::lock_guard lock(growth_);
+  if (mailer >= mailers_.size()) {
+    return 0;
+  }
+  const auto& open = mailers_[mailer].sessions_open;
+  return open[0].get() + open[1].get();
+}
+
+std::uint64_t Counters::sessions_open() const {
+  const std::lock_guard lock(growth_);
+  std::uint64_t total = 0;
+  for (const MailerCounters& counters : mailers_) {
+    total += counters.sessions_open[0].get() + counters.sessions_open[1].get();
+  }
+  return total;
+}
+
+std::string Counters::last_upstream_error(rules::MailerId mailer) const {
+  const std::lock_guard lock(growth_);
+  const std::uint64_t error = mailer < mailers_.size() ? mailers_[mailer].last_upstream_error.get() : 0;
+  return error == 0 ? std::string() : to_label(static_cast<rules::UpstreamError>(error - 1));
+}
+
+}  // namespace postern::gateway

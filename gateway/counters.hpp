@@ -1,0 +1,92 @@
+// What happened, in numbers. Each worker has its own Counters, on cache lines of its own, and is the only one that
+// writes them; whoever reads adds the workers up.
+// Threads:  count_*() on the worker's thread; collect() on any.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rules/event.hpp"
+
+namespace postern::gateway {
+
+// One writer, any reader: plain loads and stores, no locked instruction.
+class Counter {
+ public:
+  void add(std::uint64_t amount = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  void subtract(std::uint64_t amount = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) - amount, std::memory_order_relaxed);
+  }
+  void set(std::uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+using Labels = std::vector<std::pair<std::string, std::string>>;
+// Samples of several workers added up, in the order in which they are shown.
+using Samples = std::map<std::pair<std::string, Labels>, std::uint64_t>;
+
+class alignas(64) Counters {
+ public:
+  void count(const rules::Event& event);
+
+  // Adds what is not zero to `samples`. `mailer_names` by MailerId.
+  void collect(const std::vector<std::string>& mailer_names, Samples& samples) const;
+  void add_blocked_by_reason(std::array<std::uint64_t, rules::kReasonCount>& totals) const;
+  [[nodiscard]] std::uint64_t sessions_open(rules::MailerId mailer) const;
+  [[nodiscard]] std::uint64_t sessions_open() const;
+  // nullopt: the last attempt went well, or there was none.
+  [[nodiscard]] std::string last_upstream_error(rules::MailerId mailer) const;
+
+ private:
+  using ByReason = std::array<Counter, rules::kReasonCount>;
+
+  struct MailerCounters {
+    // By zone first.
+    std::array<ByReason, 2> sessions_closed;
+    std::array<Counter, 2> sessions_open;
+    std::array<std::array<ByReason, 2>, 2> recipients;  // zone, RecipientClass
+    std::array<ByReason, 2> commands_refused;
+    std::array<std::array<Counter, 3>, 2> messages;
+    Counter message_octets;
+    std::array<Counter, rules::kUpstreamErrorCount> upstream_errors;
+    Counter last_upstream_error;  // UpstreamError + 1; 0 after a success
+  };
+
+  void count_event(const rules::FlowDecided& event);
+  void count_event(const rules::SessionOpened& event);
+  void count_event(const rules::SessionClosed& event);
+  void count_event(const rules::ConnectionRefused& event);
+  void count_event(const rules::RecipientDecided& event);
+  void count_event(const rules::CommandRefused& event);
+  void count_event(const rules::MessageEnded& event);
+  void count_event(const rules::UpstreamFailed& event);
+  void count_event(const rules::UpstreamConnected& event);
+
+  MailerCounters& mailer(rules::MailerId id);
+  static void collect(const MailerCounters& counters, const std::string& name, Samples& samples);
+
+  std::array<std::array<ByReason, rules::kFlowVerdictCount>, rules::kFlowDirectionCount> flows_;
+  ByReason connections_refused_;
+  ByReason blocked_;
+  // Grows on the worker's thread; the lock is for those who read meanwhile. A deque never moves what it holds.
+  mutable std::mutex growth_;
+  std::deque<MailerCounters> mailers_;
+};
+
+// Was something kept out? Then it is counted, logged and shown as blocked, under this reason.
+[[nodiscard]] rules::Reason blocked_reason(const rules::Event& event);
+
+}  // namespace postern::gateway

@@ -1,0 +1,54 @@
+// One line an event, to stderr: logfmt-like text, or JSON. journald adds time and host; on a terminal we add the time.
+// Threads:  any.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "gateway/config.hpp"
+
+namespace spdlog {
+class logger;
+}
+
+namespace postern::gateway {
+
+struct LogField {
+  std::string_view name;
+  std::string value;
+};
+
+class Log {
+ public:
+  explicit Log(const LogSettings& settings);
+  ~Log();
+  // A reload may change level and format.
+  void use(const LogSettings& settings);
+
+  void line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
+
+ private:
+  std::shared_ptr<spdlog::logger> logger_;
+  std::atomic<LogFormat> format_;
+};
+
+// How many lines a worker may log for what strangers do: a flood must not become a flood of log lines.
+class LogBudget {
+ public:
+  // False: this line is too much. `suppressed` is how many were, since a line was last let through.
+  bool take(std::chrono::steady_clock::time_point now, std::uint64_t& suppressed);
+
+ private:
+  static constexpr std::uint32_t kLinesASecond = 50;
+  std::chrono::steady_clock::time_point second_;
+  std::uint32_t used_ = 0;
+  std::uint64_t suppressed_ = 0;
+};
+
+}  // namespace postern::gateway
