@@ -1,0 +1,131 @@
+// postern status: one screen.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "gateway/cli/commands.hpp"
+#include "gateway/cli/control_client.hpp"
+#include "gateway/cli/terminal.hpp"
+
+namespace postern::gateway::cli {
+namespace {
+
+using boost::json::value;
+using Align = Table::Align;
+
+std::string joined_texts(const boost::json::array& texts) {
+  std::vector<std::string> out;
+  for (const value& text : texts) {
+    out.push_back(text_at(text, ""));
+  }
+  return out.empty() ? "-" : fmt::format("{}", fmt::join(out, ", "));
+}
+
+std::string reload_text(const value& status) {
+  const value* reload = member(status, "daemon.last_reload");
+  if (reload == nullptr || !reload->is_object()) {
+    return "no reload since the start";
+  }
+  const auto when = static_cast<std::int64_t>(number_at(*reload, "unix_seconds"));
+  const std::string message = text_at(*reload, "message");
+  return fmt::format("reload of {} {}{}", local_time(when),
+                     is_true_at(*reload, "success") ? "succeeded" : "failed",
+                     message == "-" ? "" : ": " + message);
+}
+
+std::string daemon_text(const value& status, const Style& style) {
+  const bool healthy = is_true_at(status, "healthy");
+  const auto uptime = static_cast<std::int64_t>(number_at(status, "daemon.uptime_seconds"));
+  Table table({{}, {}});
+  table.add({"state", fmt::format("{}, {}", text_at(status, "daemon.state"),
+                                  healthy ? style.good("healthy") : style.bad("not healthy"))});
+  table.add({"process", fmt::format("{}, up {}", text_at(status, "daemon.pid"),
+                                    duration_text(uptime))});
+  table.add({"config", fmt::format("{}, {}", text_at(status, "daemon.config_file"),
+                                   reload_text(status))});
+  table.add({"queue form", text_at(status, "queue_form")});
+  table.add({"on failure", text_at(status, "daemon.on_failure")});
+  table.add({"sessions", text_at(status, "sessions_open")});
+  return style.heading(fmt::format("posternd {}", text_at(status, "daemon.version"))) + "\n" +
+         table.to_string();
+}
+
+std::string workers_text(const value& status, const Style& style) {
+  Table table({{"worker", Align::right},
+               {"queue", Align::right},
+               {"sessions", Align::right},
+               {"packets", Align::right},
+               {"overruns", Align::right},
+               {"dropped: queue full", Align::right},
+               {"not delivered", Align::right}});
+  for (const value& worker : array_at(status, "workers")) {
+    table.add({text_at(worker, "index"), text_at(worker, "queue"), text_at(worker, "sessions"),
+               text_at(worker, "packets"), text_at(worker, "enobufs"),
+               text_at(worker, "kernel_queue_dropped"), text_at(worker, "kernel_user_dropped")});
+  }
+  return fmt::format("\n{}\n{}", style.heading("Workers"), table.to_string());
+}
+
+std::string reachable_text(const value& mailer, const Style& style) {
+  const value* known = member(mailer, "upstream_ok");
+  if (known == nullptr || known->is_null()) {
+    return "not tried yet";
+  }
+  if (is_true_at(mailer, "upstream_ok")) {
+    return style.good("reachable");
+  }
+  return style.bad(fmt::format("not reachable: {}", text_at(mailer, "last_upstream_error")));
+}
+
+std::string mailers_text(const value& status, const Style& style) {
+  Table table({{"mailer"}, {"addresses"}, {"sessions", Align::right}, {"state"}});
+  for (const value& mailer : array_at(status, "mailers")) {
+    table.add({text_at(mailer, "name"), joined_texts(array_at(mailer, "addresses")),
+               text_at(mailer, "sessions_open"), reachable_text(mailer, style)});
+  }
+  return fmt::format("\n{}\n{}", style.heading("Mailers"), table.to_string());
+}
+
+std::string blocked_text(const value& status, const Style& style) {
+  Table table({{}, {{}, Align::right}});
+  for (const value& row : array_at(status, "blocked_today")) {
+    table.add({text_at(row, "reason"), text_at(row, "count")});
+  }
+  return fmt::format("\n{}\n{}", style.heading("Blocked today"),
+                     table.empty() ? "  nothing\n" : table.to_string());
+}
+
+std::string problems_text(const value& status, const Style& style) {
+  const auto& problems = array_at(status, "problems");
+  if (problems.empty()) {
+    return "";
+  }
+  std::string out = fmt::format("\n{}\n", style.heading("Problems"));
+  for (const value& problem : problems) {
+    out += fmt::format("  - {}\n", style.bad(text_at(problem, "")));
+  }
+  return out;
+}
+
+}  // namespace
+
+int run_status(const ControlOptions& options) {
+  const auto answer = ask(options, {{"command", "status"}});
+  if (!answer) {
+    print_error(answer.error() + "\n");
+    return kAnswerIsNo;
+  }
+  const value status(*answer);
+  if (options.json) {
+    print(boost::json::serialize(status) + "\n");
+  } else {
+    const Style style = Style::of(STDOUT_FILENO);
+    print(daemon_text(status, style) + workers_text(status, style) + mailers_text(status, style) +
+          blocked_text(status, style) + problems_text(status, style));
+  }
+  return is_true_at(status, "healthy") ? kFine : kAnswerIsNo;
+}
+
+}  // namespace postern::gateway::cli
