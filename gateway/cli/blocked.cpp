@@ -64,8 +64,8 @@ std::expected<void, std::string> request(const BlockedOptions& options) {
   if (!client) {
     return std::unexpected(client.error());
   }
-  const auto sent = client->send(
-      {{"command", "blocked"}, {"limit", options.limit}, {"follow", options.follow}});
+  const auto sent =
+      client->send({{"command", "blocked"}, {"limit", options.limit}, {"follow", options.follow}});
   return sent ? stream(*client, options) : sent;
 }
 

@@ -1,9 +1,9 @@
 // postern check
+#include <boost/json.hpp>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/json.hpp>
 
 #include "gateway/cli/commands.hpp"
 #include "gateway/cli/policy_text.hpp"
@@ -65,8 +65,8 @@ int approve(const CheckOptions& options, const Config& config) {
     return kFine;
   }
   const Style style = Style::of(STDOUT_FILENO);
-  std::string text = style.good(fmt::format("{} is valid.", options.config)) + "\n" +
-                     policy_text(config, style);
+  std::string text =
+      style.good(fmt::format("{} is valid.", options.config)) + "\n" + policy_text(config, style);
   if (!config.warnings.empty()) {
     text += fmt::format("\n{}\n{}", style.heading("Warnings"), render(config.warnings, style));
   }

@@ -39,15 +39,14 @@ std::expected<ControlClient, std::string> ControlClient::connect(const std::stri
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket.empty() || socket.size() >= sizeof address.sun_path) {
-    return std::unexpected(
-        fmt::format("{}: expected the path of a socket, of at most {} octets", socket,
-                    sizeof address.sun_path - 1));
+    return std::unexpected(fmt::format("{}: expected the path of a socket, of at most {} octets",
+                                       socket, sizeof address.sun_path - 1));
   }
   std::memcpy(address.sun_path, socket.data(), socket.size());
   ControlClient client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), socket);
   const void* generic = &address;
-  if (client.descriptor_ < 0 || ::connect(client.descriptor_, static_cast<const sockaddr*>(generic),
-                                          sizeof address) != 0) {
+  if (client.descriptor_ < 0 ||
+      ::connect(client.descriptor_, static_cast<const sockaddr*>(generic), sizeof address) != 0) {
     return std::unexpected(why_no_connection(socket, errno));
   }
   return client;
@@ -67,8 +66,7 @@ ControlClient::~ControlClient() {
 std::expected<void, std::string> ControlClient::send(const boost::json::object& command) {
   const std::string line = boost::json::serialize(command) + "\n";
   for (std::size_t sent = 0; sent < line.size();) {
-    const ssize_t n =
-        ::send(descriptor_, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
+    const ssize_t n = ::send(descriptor_, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) {
       continue;
     }
@@ -91,9 +89,9 @@ std::expected<bool, std::string> ControlClient::fill(
     return true;
   }
   if (ready == 0) {
-    return std::unexpected(fmt::format(
-        "{}: posternd did not answer within {} seconds; see journalctl -u posternd", socket_,
-        std::chrono::duration_cast<std::chrono::seconds>(*patience).count()));
+    return std::unexpected(
+        fmt::format("{}: posternd did not answer within {} seconds; see journalctl -u posternd",
+                    socket_, std::chrono::duration_cast<std::chrono::seconds>(*patience).count()));
   }
   char chunk[64 * 1024];
   const ssize_t n = ::recv(descriptor_, chunk, sizeof chunk, 0);

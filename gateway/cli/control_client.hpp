@@ -4,6 +4,7 @@
 #pragma once
 
 #include <boost/json.hpp>
+
 #include <chrono>
 #include <expected>
 #include <filesystem>

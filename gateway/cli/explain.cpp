@@ -1,10 +1,10 @@
 // postern explain
+#include <boost/json.hpp>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <boost/json.hpp>
 #include <optional>
 #include <string_view>
 
@@ -71,9 +71,9 @@ struct Answer {
   rules::FlowDecision connection;
   const rules::Mailer* mailer = nullptr;  // if diverted
   rules::RelayClient client;
-  std::string recipient;                          // as it would be printed; empty: not asked
-  std::optional<rules::RelayDecision> relay;      // if the proxy would judge it
-  std::string recipient_rule;                     // in words
+  std::string recipient;                      // as it would be printed; empty: not asked
+  std::optional<rules::RelayDecision> relay;  // if the proxy would judge it
+  std::string recipient_rule;                 // in words
 
   [[nodiscard]] bool allowed() const {
     return is_let_through(connection.verdict) && (!relay || relay->forward());
@@ -105,8 +105,8 @@ void judge_recipient(Answer& answer, std::string_view written) {
   const auto parsed = rules::parse_forward_path(written, true);
   if (!parsed || !parsed->rest.empty()) {
     answer.recipient = printable(written);
-    answer.relay = rules::RelayDecision{rules::Reason::malformed_address,
-                                        rules::RecipientClass::foreign};
+    answer.relay =
+        rules::RelayDecision{rules::Reason::malformed_address, rules::RecipientClass::foreign};
   } else {
     answer.recipient = printable(parsed->path.to_string());
     answer.relay = rules::decide_relay(answer.client, *answer.mailer, parsed->path);
@@ -160,24 +160,24 @@ void describe_recipient(const Answer& answer, const ExplainOptions& options, Tab
 
 std::string in_words(const Answer& answer, const ExplainOptions& options, const Style& style) {
   Table table({{}, {}});
-  table.add({"client", fmt::format("{}, in on {}, {} interface", answer.flow.source.to_string(),
-                                   printable(answer.interface),
-                                   answer.flow.from_external_interface ? "an external"
-                                                                       : "not an external")});
-  table.add({"server", fmt::format("{} port 25{}", answer.flow.destination.to_string(),
-                                   answer.mailer == nullptr
-                                       ? ""
-                                       : fmt::format(", mailer {}", answer.mailer->name))});
+  table.add({"client",
+             fmt::format("{}, in on {}, {} interface", answer.flow.source.to_string(),
+                         printable(answer.interface),
+                         answer.flow.from_external_interface ? "an external" : "not an external")});
+  table.add({"server",
+             fmt::format(
+                 "{} port 25{}", answer.flow.destination.to_string(),
+                 answer.mailer == nullptr ? "" : fmt::format(", mailer {}", answer.mailer->name))});
   table.add({"direction", rules::to_label(answer.connection.direction)});
-  table.add({"verdict", with_reason(verdict_in_words(answer.connection.verdict),
-                                    answer.connection.reason)});
-  table.add({"rule", fmt::format("{}: {}", answer.connection.rule,
-                                 rule_in_words(answer.connection.rule))});
+  table.add({"verdict",
+             with_reason(verdict_in_words(answer.connection.verdict), answer.connection.reason)});
+  table.add({"rule",
+             fmt::format("{}: {}", answer.connection.rule, rule_in_words(answer.connection.rule))});
   if (!options.recipient.empty()) {
     describe_recipient(answer, options, table);
   }
-  return table.to_string() +
-         (answer.allowed() ? style.good("allowed") : style.bad("refused")) + "\n";
+  return table.to_string() + (answer.allowed() ? style.good("allowed") : style.bad("refused")) +
+         "\n";
 }
 
 std::string in_json(const Answer& answer) {
@@ -187,7 +187,7 @@ std::string in_json(const Answer& answer) {
       {"direction", rules::to_label(answer.connection.direction)},
       {"reason", rules::label(answer.connection.reason)},
       {"rule", answer.connection.rule},
-      {"mailer", answer.mailer == nullptr ? boost::json::value() : answer.mailer->name},
+      {"mailer", answer.mailer == nullptr ? boost::json::value() : boost::json::value(answer.mailer->name)},
       {"recipient", nullptr},
   };
   if (answer.relay) {

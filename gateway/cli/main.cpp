@@ -1,5 +1,6 @@
 // `postern`: arguments to commands, nothing else.
 #include <CLI/CLI.hpp>
+
 #include <exception>
 #include <functional>
 #include <string>
@@ -16,18 +17,17 @@ constexpr const char* kVersion = "postern " POSTERN_VERSION;
 class CommandLine {
  public:
   CommandLine() {
-    app_.require_subcommand(1);
     app_.set_version_flag("--version", kVersion);
-    app_.footer("Exit codes: 0 fine, 1 the answer is no, 2 wrong usage. See postern(1).\n"
-                "Example:\n  postern check");
+    app_.footer(
+        "Exit codes: 0 fine, 1 the answer is no, 2 wrong usage. See postern(1).\n"
+        "Example:\n  postern check");
     add_check();
     add_explain();
     add_ruleset();
     add_blocked();
     add_plain("status", "Show the daemon, its workers and mailers, and what was blocked today",
               "Exits 0 only if all is well.\nExample:\n  postern status --json", run_status);
-    add_plain("counters", "Show all counters",
-              "Example:\n  postern counters --json", run_counters);
+    add_plain("counters", "Show all counters", "Example:\n  postern counters --json", run_counters);
     add_plain("reload", "Have the daemon read its configuration again",
               "With an error in it the old one stays in force.\nExample:\n  postern check && "
               "postern reload",
@@ -41,6 +41,10 @@ class CommandLine {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
       return app_.exit(error) == 0 ? kFine : kUsage;
+    }
+    if (!chosen_) {
+      print_error("a command is missing\nRun with --help for more information.\n");
+      return kUsage;
     }
     return chosen_();
   }
@@ -69,11 +73,10 @@ class CommandLine {
   }
 
   void add_check() {
-    CLI::App* app =
-        add("check", "Validate a configuration and print its policy in plain words",
-            "Exits 1 if the configuration is wrong; every error is shown.\n"
-            "Example:\n  postern check ./postern.toml",
-            [this] { return run_check(check_); });
+    CLI::App* app = add("check", "Validate a configuration and print its policy in plain words",
+                        "Exits 1 if the configuration is wrong; every error is shown.\n"
+                        "Example:\n  postern check ./postern.toml",
+                        [this] { return run_check(check_); });
     app->add_option("file", check_.config, "The configuration file")
         ->type_name("FILE")
         ->capture_default_str();
@@ -87,9 +90,7 @@ class CommandLine {
         "Example:\n  postern explain --from 198.51.100.2 --interface wan0 --to 203.0.113.25 \\\n"
         "      --recipient someone@example.org",
         [this] { return run_explain(explain_); });
-    app->add_option("--from", explain_.from, "The client's address")
-        ->required()
-        ->type_name("ADDR");
+    app->add_option("--from", explain_.from, "The client's address")->required()->type_name("ADDR");
     app->add_option("--interface", explain_.interface, "The interface that it comes in on")
         ->required()
         ->type_name("IF");
@@ -112,9 +113,9 @@ class CommandLine {
   }
 
   void add_blocked() {
-    CLI::App* app = add("blocked", "Show the latest blocked attempts: when, from, to, what, why",
-                        "Example:\n  postern blocked --follow",
-                        [this] { return run_blocked(blocked_); });
+    CLI::App* app =
+        add("blocked", "Show the latest blocked attempts: when, from, to, what, why",
+            "Example:\n  postern blocked --follow", [this] { return run_blocked(blocked_); });
     app->add_option("--limit", blocked_.limit, "How many to show of those that are remembered")
         ->type_name("N")
         ->check(CLI::Range(0, 1'000'000))
@@ -125,8 +126,7 @@ class CommandLine {
 
   void add_plain(const char* name, const char* description, const char* footer,
                  int (*command)(const ControlOptions&)) {
-    CLI::App* app =
-        add(name, description, footer, [this, command] { return command(control_); });
+    CLI::App* app = add(name, description, footer, [this, command] { return command(control_); });
     add_control(app, control_);
   }
 

@@ -42,9 +42,9 @@ std::string_view private_range(const rules::Prefix& network) {
 }
 
 std::string internal_text(const rules::Policy& policy) {
-  std::string out = fmt::format(
-      "  A client that comes in on any interface but {}, with an address in\n",
-      fmt::join(policy.external_interfaces, ", "));
+  std::string out =
+      fmt::format("  A client that comes in on any interface but {}, with an address in\n",
+                  fmt::join(policy.external_interfaces, ", "));
   Table networks({{}, {}});
   for (const rules::Prefix& network : policy.internal_networks.prefixes()) {
     const std::string_view range = private_range(network);
@@ -103,39 +103,41 @@ std::string_view how(rules::Tolerance tolerance) {
 std::string everything_else_text(const Config& config) {
   const rules::Policy& policy = *config.policy;
   std::string out;
-  out += item("A stranger's recipient in any other domain: refused with 550 5.7.1 before the mailer "
-              "hears of it.");
+  out += item(
+      "A stranger's recipient in any other domain: refused with 550 5.7.1 before the mailer "
+      "hears of it.");
   out += item(fmt::format("A stranger's connection to port 25 of any other host: {}.",
                           how(policy.unmanaged_destination)));
-  out += item(fmt::format("An internal address that arrives on an external interface: {}{}.",
-                          how(policy.translated_source),
-                          policy.translated_source == rules::Tolerance::count
-                              ? ", as a stranger's"
-                              : ""));
+  out += item(
+      fmt::format("An internal address that arrives on an external interface: {}{}.",
+                  how(policy.translated_source),
+                  policy.translated_source == rules::Tolerance::count ? ", as a stranger's" : ""));
   out += item(fmt::format("An internal host that is no mailer, to port 25 outside: {}.",
                           how(policy.unmanaged_sender)));
   out += item(policy.require_local_sender
                   ? "An internal client's mail to the world: only under a sender of a local domain."
                   : "An internal client's mail, through a mailer or to one: forwarded to any "
                     "recipient, under any sender.");
-  out += item(config.datapath.on_failure == nfq::OnFailure::closed
-                  ? "While posternd does not run: nothing new reaches port 25 behind this router."
-                  : "While posternd does not run: new connections to the mailers, and to them "
-                    "alone, pass as they are.");
+  out += item(
+      config.datapath.on_failure == nfq::OnFailure::closed
+          ? "While posternd does not run: no new connection to any port 25 crosses this router."
+          : "While posternd does not run: new connections from outside reach the mailers, "
+            "and only them, unchecked; those of internal hosts pass.");
   return out;
 }
 
 std::string given_up_text(const Config& config) {
-  std::string out = item(
-      "STARTTLS is hidden: mail through this router's port 25 crosses in clear text.");
+  std::string out =
+      item("STARTTLS is hidden: mail through this router's port 25 crosses in clear text.");
   out += item(
       "AUTH is hidden: from outside, users send through the submission ports 587 and 465, which "
       "are left alone.");
   for (const rules::Mailer& mailer : config.policy->mailers()) {
     if (mailer.allow_routing_characters) {
-      out += item(fmt::format("{} takes '%' and '!' from strangers: make sure that it does not "
-                              "reroute by them.",
-                              mailer.name));
+      out +=
+          item(fmt::format("{} takes '%' and '!' from strangers: make sure that it does not "
+                           "reroute by them.",
+                           mailer.name));
     }
     if (mailer.allow_address_literals) {
       out += item(fmt::format("{} takes recipients at its own address in brackets from strangers.",
@@ -143,8 +145,9 @@ std::string given_up_text(const Config& config) {
     }
   }
   if (config.datapath.on_failure == nfq::OnFailure::open) {
-    out += item("on_failure = \"open\": while posternd does not run, the mailers' own relay rules "
-                "are the only ones.");
+    out += item(
+        "on_failure = \"open\": while posternd does not run, the mailers' own relay rules "
+        "are the only ones.");
   }
   return out;
 }

@@ -41,10 +41,10 @@ std::string daemon_text(const value& status, const Style& style) {
   Table table({{}, {}});
   table.add({"state", fmt::format("{}, {}", text_at(status, "daemon.state"),
                                   healthy ? style.good("healthy") : style.bad("not healthy"))});
-  table.add({"process", fmt::format("{}, up {}", text_at(status, "daemon.pid"),
-                                    duration_text(uptime))});
-  table.add({"config", fmt::format("{}, {}", text_at(status, "daemon.config_file"),
-                                   reload_text(status))});
+  table.add(
+      {"process", fmt::format("{}, up {}", text_at(status, "daemon.pid"), duration_text(uptime))});
+  table.add({"config",
+             fmt::format("{}, {}", text_at(status, "daemon.config_file"), reload_text(status))});
   table.add({"queue form", text_at(status, "queue_form")});
   table.add({"on failure", text_at(status, "daemon.on_failure")});
   table.add({"sessions", text_at(status, "sessions_open")});
