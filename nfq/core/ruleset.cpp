@@ -81,7 +81,7 @@ constexpr std::string_view kClassify =
 
 constexpr std::string_view kQueueByNft =
     R"(	# 2. The packet policy judges them, and says so in the mark.
-	chain queue {
+	chain judge {
 		type filter hook prerouting priority mangle; policy accept;
 		meta mark & $FIELD == { $PENDING_EXTERNAL, $PENDING_INTERNAL } queue @QUEUE@
 	}
@@ -306,7 +306,7 @@ std::string remove_ruleset() {
 
 std::string probe_ruleset(std::string_view table) {
   return "table inet " + std::string(table) +
-         " {\n\tchain queue {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n"
+         " {\n\tchain judge {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n"
          "\t\tmeta mark 0xffffffff queue flags bypass,fanout to 65534-65535\n\t}\n}\n";
 }
 
