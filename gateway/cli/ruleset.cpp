@@ -39,7 +39,7 @@ std::string routing_text(const nfq::Settings& settings) {
 
 std::string xtables_text(const nfq::Settings& settings) {
   return fmt::format(
-             "\n# Where the kernel has no queue statement in nftables, chain `queue` is replaced "
+             "\n# Where the kernel has no queue statement in nftables, chain `judge` is replaced "
              "by "
              "this, for iptables-restore\n# and ip6tables-restore, and a jump from PREROUTING to "
              "{} "
