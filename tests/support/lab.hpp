@@ -1,0 +1,158 @@
+// A network of namespaces (see the drawing in tests/support/lab) and what runs in it: the real
+// Postfix, a scripted server, and the posternd under test.
+// Lifetime: Lab outlives all that runs in it. Its destructor ends every process in its namespaces
+//           and removes them and its folder; what a killed test left behind, the next Lab removes.
+// Errors:   std::runtime_error when the lab itself cannot be built.
+// Why not:  no fixture that shares a lab between tests. Building one takes less than a tenth of a
+//           second, and a test that broke its lab should break nothing else.
+#pragma once
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <filesystem>
+#include <initializer_list>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/connection.hpp"
+#include "tests/support/process.hpp"
+#include "tests/support/wait.hpp"
+
+namespace postern::testing {
+
+enum class Side { outside, router, inside, office };
+
+// Both address families are tested by the same code.
+struct Family {
+  const char* name;
+  const char* stranger;         // outside
+  const char* outside_server;   // outside, receives mail
+  const char* misplaced;        // an internal address, outside
+  const char* mx1;              // inside, Postfix
+  const char* mx2;              // inside, a scripted server
+  const char* unmanaged;        // inside, no mailer of ours
+  const char* office_client;    // office
+  const char* router;           // the router's outer address
+};
+
+inline constexpr Family kIpv4{"IPv4",         "198.51.100.2", "198.51.100.9",
+                              "203.0.113.200", "203.0.113.25", "203.0.113.26",
+                              "203.0.113.80",  "203.0.113.130", "198.51.100.1"};
+inline constexpr Family kIpv6{"IPv6",
+                              "2001:db8:1::2",
+                              "2001:db8:1::9",
+                              "2001:db8:2::200",
+                              "2001:db8:2::25",
+                              "2001:db8:2::26",
+                              "2001:db8:2::80",
+                              "2001:db8:2:1::130",
+                              "2001:db8:1::1"};
+
+class Lab {
+ public:
+  Lab();
+  ~Lab();
+  Lab(const Lab&) = delete;
+  Lab& operator=(const Lab&) = delete;
+
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+  [[nodiscard]] std::string network_namespace(Side side) const;
+  [[nodiscard]] Finished run(Side side, std::vector<std::string> arguments,
+                             std::string input = {}) const;
+  [[nodiscard]] Process start(Side side, std::vector<std::string> arguments,
+                              std::string input = {}) const;
+  // From a side to a server, port 25 unless said.
+  [[nodiscard]] Route route(Side side, std::string to, std::uint16_t port = 25) const;
+
+ private:
+  std::string prefix_;
+  std::filesystem::path folder_;
+};
+
+// A wide-open relay on mx1's addresses.
+class Postfix {
+ public:
+  explicit Postfix(const Lab& lab, std::vector<std::string> addresses = {kIpv4.mx1, kIpv6.mx1});
+  ~Postfix();
+  Postfix(const Postfix&) = delete;
+  Postfix& operator=(const Postfix&) = delete;
+
+  [[nodiscard]] std::string log() const;
+  // Lines of the log that hold every one of the words.
+  [[nodiscard]] std::size_t count_log(std::initializer_list<std::string_view> words) const;
+  // Whether its RCPT command was ever executed; the recipient without brackets.
+  [[nodiscard]] bool heard_recipient(std::string_view recipient) const;
+  // Bodies and headers of all messages delivered to the domains it is the last stop for.
+  [[nodiscard]] std::vector<std::string> messages() const;
+  [[nodiscard]] bool is_queue_empty() const;
+
+ private:
+  std::filesystem::path folder_;
+  Process master_;
+};
+
+// tests/support/inner_server.py
+class ScriptedServer {
+ public:
+  ScriptedServer(const Lab& lab, Side side, std::vector<std::string> addresses,
+                 std::vector<std::string> options = {}, std::uint16_t port = 25);
+
+  struct Message {
+    std::vector<std::string> recipients;
+    std::string data;
+  };
+  [[nodiscard]] std::vector<std::string> peers() const;  // one a connection
+  [[nodiscard]] std::vector<std::string> commands() const;
+  [[nodiscard]] std::vector<Message> messages() const;
+  [[nodiscard]] std::size_t sessions_ended() const;
+  [[nodiscard]] std::string log() const;
+
+ private:
+  [[nodiscard]] std::vector<boost::json::object> events(std::string_view kind) const;
+
+  std::filesystem::path record_;
+  Process process_;
+};
+
+// What tests vary in postern.toml.
+struct ConfigText {
+  std::string domains = R"("example.org", "*.example.org")";  // of mx1
+  std::string inbound;
+  std::string outbound;
+  std::string smtp;
+  std::string gateway;
+
+  [[nodiscard]] std::string to_toml(const Lab& lab) const;
+};
+
+// The build's posternd on the router, and its postern command.
+class Posternd {
+ public:
+  enum class Until { ready, started };
+
+  explicit Posternd(const Lab& lab, const ConfigText& config = {}, Until until = Until::ready);
+
+  [[nodiscard]] Process& process() { return process_; }
+  [[nodiscard]] std::string log() const { return process_.output(); }
+  void write_config(const std::string& toml) const;
+  // Runs `postern ARGUMENTS` against this daemon.
+  [[nodiscard]] Finished postern(std::vector<std::string> arguments) const;
+  // The sum over all counters of this name that carry these labels.
+  [[nodiscard]] std::int64_t counter(std::string_view name,
+                                     const std::map<std::string, std::string>& labels = {}) const;
+  // The number of READY=1 and RELOADING=1 that systemd would have seen.
+  [[nodiscard]] std::size_t count_notified(std::string_view state);
+
+ private:
+  [[nodiscard]] Launch launch() const;
+
+  const Lab* lab_;
+  std::filesystem::path config_;
+  int notify_socket_ = -1;
+  std::vector<std::string> notified_;
+  Process process_;
+};
+
+}  // namespace postern::testing
