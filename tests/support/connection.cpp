@@ -24,8 +24,7 @@ using Clock = std::chrono::steady_clock;
 int socket_in(const std::string& network_namespace, int family) {
   int result = -1;
   std::thread([&] {
-    const int network =
-        ::open(("/run/netns/" + network_namespace).c_str(), O_RDONLY | O_CLOEXEC);
+    const int network = ::open(("/run/netns/" + network_namespace).c_str(), O_RDONLY | O_CLOEXEC);
     if (network >= 0 && ::setns(network, CLONE_NEWNET) == 0) {
       result = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     }
@@ -56,9 +55,7 @@ struct SocketAddress {
       throw std::invalid_argument(text + " is no IP address");
     }
   }
-  [[nodiscard]] const sockaddr* get() const {
-    return reinterpret_cast<const sockaddr*>(&storage);
-  }
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
 void add_ip_options(int socket, int family) {
@@ -115,7 +112,7 @@ Connection::Connection(const Route& route, std::chrono::milliseconds patience) {
     }
   }
   note("--", error_ == 0 ? "connected to " + route.to + "\n"
-                          : route.to + ": " + std::strerror(error_) + "\n");
+                         : route.to + ": " + std::strerror(error_) + "\n");
 }
 
 Connection::~Connection() {
@@ -215,7 +212,8 @@ void Connection::note(std::string_view side, std::string_view octets) {
   while (!octets.empty()) {
     const std::size_t line = std::min(octets.find('\n'), octets.size() - 1) + 1;
     if (transcript_.size() < 20'000) {
-      transcript_.append(side).append(" ").append(octets.substr(0, std::min<std::size_t>(line, 200)));
+      transcript_.append(side).append(" ").append(
+          octets.substr(0, std::min<std::size_t>(line, 200)));
       if (transcript_.back() != '\n') {
         transcript_ += '\n';
       }

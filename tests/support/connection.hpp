@@ -13,9 +13,9 @@ namespace postern::testing {
 
 struct Route {
   std::string network_namespace;
-  std::string to;            // address, IPv4 or IPv6
+  std::string to;  // address, IPv4 or IPv6
   std::uint16_t port = 25;
-  std::string from{};        // source address; empty: the kernel's choice
+  std::string from{};            // source address; empty: the kernel's choice
   bool with_ip_options = false;  // IPv4 options, or IPv6 hop-by-hop and destination headers
 };
 

@@ -7,8 +7,9 @@
 //           second, and a test that broke its lab should break nothing else.
 #pragma once
 
-#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+
+#include <cstdint>
 #include <filesystem>
 #include <initializer_list>
 #include <map>
@@ -27,28 +28,22 @@ enum class Side { outside, router, inside, office };
 // Both address families are tested by the same code.
 struct Family {
   const char* name;
-  const char* stranger;         // outside
-  const char* outside_server;   // outside, receives mail
-  const char* misplaced;        // an internal address, outside
-  const char* mx1;              // inside, Postfix
-  const char* mx2;              // inside, a scripted server
-  const char* unmanaged;        // inside, no mailer of ours
-  const char* office_client;    // office
-  const char* router;           // the router's outer address
+  const char* stranger;        // outside
+  const char* outside_server;  // outside, receives mail
+  const char* misplaced;       // an internal address, outside
+  const char* mx1;             // inside, Postfix
+  const char* mx2;             // inside, a scripted server
+  const char* unmanaged;       // inside, no mailer of ours
+  const char* office_client;   // office
+  const char* router;          // the router's outer address
 };
 
-inline constexpr Family kIpv4{"IPv4",         "198.51.100.2", "198.51.100.9",
-                              "203.0.113.200", "203.0.113.25", "203.0.113.26",
+inline constexpr Family kIpv4{"IPv4",          "198.51.100.2",  "198.51.100.9",
+                              "203.0.113.200", "203.0.113.25",  "203.0.113.26",
                               "203.0.113.80",  "203.0.113.130", "198.51.100.1"};
-inline constexpr Family kIpv6{"IPv6",
-                              "2001:db8:1::2",
-                              "2001:db8:1::9",
-                              "2001:db8:2::200",
-                              "2001:db8:2::25",
-                              "2001:db8:2::26",
-                              "2001:db8:2::80",
-                              "2001:db8:2:1::130",
-                              "2001:db8:1::1"};
+inline constexpr Family kIpv6{
+    "IPv6",           "2001:db8:1::2",  "2001:db8:1::9",     "2001:db8:2::200", "2001:db8:2::25",
+    "2001:db8:2::26", "2001:db8:2::80", "2001:db8:2:1::130", "2001:db8:1::1"};
 
 class Lab {
  public:
@@ -133,6 +128,9 @@ class Posternd {
   enum class Until { ready, started };
 
   explicit Posternd(const Lab& lab, const ConfigText& config = {}, Until until = Until::ready);
+  ~Posternd();
+  Posternd(const Posternd&) = delete;
+  Posternd& operator=(const Posternd&) = delete;
 
   [[nodiscard]] Process& process() { return process_; }
   [[nodiscard]] std::string log() const { return process_.output(); }
@@ -146,8 +144,6 @@ class Posternd {
   [[nodiscard]] std::size_t count_notified(std::string_view state);
 
  private:
-  [[nodiscard]] Launch launch() const;
-
   const Lab* lab_;
   std::filesystem::path config_;
   int notify_socket_ = -1;

@@ -23,8 +23,8 @@ namespace {
 
 int memory_file(const char* name, const std::string& content) {
   const int file = ::memfd_create(name, MFD_CLOEXEC);
-  if (file < 0 || ::pwrite(file, content.data(), content.size(), 0) !=
-                      static_cast<ssize_t>(content.size())) {
+  if (file < 0 ||
+      ::pwrite(file, content.data(), content.size(), 0) != static_cast<ssize_t>(content.size())) {
     fail("memfd");
   }
   return file;

@@ -14,10 +14,10 @@
 namespace postern::testing {
 
 struct Launch {
-  std::vector<std::string> arguments;    // arguments[0] is looked up in PATH
-  std::string network_namespace{};       // as in `ip netns`; empty: ours
-  std::vector<std::string> settings{};   // NAME=value, on top of our environment
-  std::string input{};                   // what it reads on stdin
+  std::vector<std::string> arguments;   // arguments[0] is looked up in PATH
+  std::string network_namespace{};      // as in `ip netns`; empty: ours
+  std::vector<std::string> settings{};  // NAME=value, on top of our environment
+  std::string input{};                  // what it reads on stdin
 };
 
 struct Finished {

@@ -15,9 +15,8 @@ inline constexpr std::chrono::seconds kPatience{20};
 
 // ASSERT_TRUE(wait_until("the mail is stored", [&] { return ...; }));
 template <typename Condition>
-[[nodiscard]] ::testing::AssertionResult wait_until(std::string_view what, Condition condition,
-                                                    std::chrono::milliseconds patience =
-                                                        kPatience) {
+[[nodiscard]] ::testing::AssertionResult wait_until(
+    std::string_view what, Condition condition, std::chrono::milliseconds patience = kPatience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (!condition()) {
     if (std::chrono::steady_clock::now() >= deadline) {

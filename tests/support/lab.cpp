@@ -1,0 +1,340 @@
+#include "tests/support/lab.hpp"
+
+#include <boost/json/parse.hpp>
+#include <boost/json/value_to.hpp>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <fstream>
+#include <ranges>
+#include <sstream>
+#include <stdexcept>
+
+namespace postern::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Set by CMake.
+constexpr const char* kLabScript = POSTERN_TEST_SUPPORT "/lab";
+constexpr const char* kInnerServer = POSTERN_TEST_SUPPORT "/inner_server.py";
+constexpr const char* kPosternd = POSTERN_PROGRAMS "/posternd";
+constexpr const char* kPostern = POSTERN_PROGRAMS "/postern";
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) {
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+void must_run(std::vector<std::string> arguments) {
+  const Finished finished = run({.arguments = arguments});
+  if (finished.status != 0) {
+    throw std::runtime_error(arguments[1] + ": " + finished.output);
+  }
+}
+
+void must(const ::testing::AssertionResult& result, const std::string& log) {
+  if (!result) {
+    throw std::runtime_error(std::string(result.message()) + "\n" + log);
+  }
+}
+
+bool answers(const Lab& lab, Side side, const std::string& address, std::uint16_t port) {
+  return Connection(lab.route(side, address, port)).error() == 0;
+}
+
+std::string next_prefix() {
+  static std::atomic<int> count{0};
+  return "postern-test-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
+}
+
+const char* suffix(Side side) {
+  switch (side) {
+    case Side::outside:
+      return "-outside";
+    case Side::router:
+      return "-router";
+    case Side::inside:
+      return "-inside";
+    case Side::office:
+      return "-office";
+  }
+  return "";
+}
+
+}  // namespace
+
+Lab::Lab() : prefix_(next_prefix()), folder_("/tmp/" + prefix_) {
+  if (::geteuid() != 0) {
+    throw std::runtime_error("network namespaces need root; `ctest -LE netns` leaves these out");
+  }
+  must_run({kLabScript, "sweep"});
+  fs::create_directory(folder_);
+  // Postfix works under several users.
+  fs::permissions(folder_, static_cast<fs::perms>(0755));
+  try {
+    must_run({kLabScript, "up", prefix_});
+  } catch (...) {
+    static_cast<void>(postern::testing::run({.arguments = {kLabScript, "down", prefix_}}));
+    throw;
+  }
+}
+
+Lab::~Lab() {
+  static_cast<void>(postern::testing::run({.arguments = {kLabScript, "down", prefix_}}));
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
+std::string Lab::network_namespace(Side side) const {
+  return prefix_ + suffix(side);
+}
+
+Process Lab::start(Side side, std::vector<std::string> arguments, std::string input) const {
+  return Process({.arguments = std::move(arguments),
+                  .network_namespace = network_namespace(side),
+                  .input = std::move(input)});
+}
+
+Finished Lab::run(Side side, std::vector<std::string> arguments, std::string input) const {
+  return postern::testing::run({.arguments = std::move(arguments),
+                                .network_namespace = network_namespace(side),
+                                .input = std::move(input)});
+}
+
+Route Lab::route(Side side, std::string to, std::uint16_t port) const {
+  return {.network_namespace = network_namespace(side), .to = std::move(to), .port = port};
+}
+
+namespace {
+
+Process start_postfix(const Lab& lab, const fs::path& folder, std::vector<std::string> addresses) {
+  addresses.insert(addresses.begin(), {kLabScript, "postfix", folder.string()});
+  must_run(std::move(addresses));
+  // The master itself, not `postfix start`: that script looks after the system's own instance.
+  return lab.start(Side::inside,
+                   {"/usr/lib/postfix/sbin/master", "-c", (folder / "etc").string(), "-d"});
+}
+
+}  // namespace
+
+Postfix::Postfix(const Lab& lab, std::vector<std::string> addresses)
+    : folder_(lab.folder() / "postfix"), master_(start_postfix(lab, folder_, addresses)) {
+  for (const std::string& address : addresses) {
+    must(wait_until("Postfix listens on " + address,
+                    [&] { return answers(lab, Side::inside, address, 25); }),
+         master_.output() + log());
+  }
+}
+
+Postfix::~Postfix() {
+  // The master passes it on to its children and waits for them.
+  master_.signal(SIGTERM);
+  static_cast<void>(master_.wait(std::chrono::seconds{5}));
+}
+
+std::string Postfix::log() const {
+  return read_file(folder_ / "mail.log");
+}
+
+std::size_t Postfix::count_log(std::initializer_list<std::string_view> words) const {
+  const auto lines = lines_of(log());
+  return static_cast<std::size_t>(std::ranges::count_if(lines, [&](const std::string& line) {
+    return std::ranges::all_of(words, [&](auto word) { return line.contains(word); });
+  }));
+}
+
+bool Postfix::heard_recipient(std::string_view recipient) const {
+  const std::string in_log = "to=<" + std::string(recipient) + ">";
+  return count_log({"recipient heard", in_log}) > 0;
+}
+
+std::vector<std::string> Postfix::messages() const {
+  std::vector<std::string> result;
+  const fs::path maildir = folder_ / "mail/all/new";
+  if (fs::exists(maildir)) {
+    for (const auto& entry : fs::directory_iterator(maildir)) {
+      result.push_back(read_file(entry.path()));
+    }
+  }
+  return result;
+}
+
+bool Postfix::is_queue_empty() const {
+  for (const char* queue : {"incoming", "active", "deferred", "maildrop", "hold"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(folder_ / "queue" / queue)) {
+      if (entry.is_regular_file()) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+ScriptedServer::ScriptedServer(const Lab& lab, Side side, std::vector<std::string> addresses,
+                               std::vector<std::string> options, std::uint16_t port)
+    : record_(lab.folder() / ("record-" + addresses.at(0) + "-" + std::to_string(port))),
+      process_([&] {
+        std::vector<std::string> arguments{"/usr/bin/python3", kInnerServer, "--record",
+                                           record_.string(),   "--port",     std::to_string(port)};
+        for (const std::string& address : addresses) {
+          arguments.insert(arguments.end(), {"--listen", address});
+        }
+        arguments.insert(arguments.end(), options.begin(), options.end());
+        return lab.start(side, std::move(arguments));
+      }()) {
+  must(wait_until("the scripted server listens",
+                  [&] { return process_.output().contains("ready") || !process_.is_running(); }),
+       process_.output());
+  if (!process_.is_running()) {
+    throw std::runtime_error("the scripted server: " + process_.output());
+  }
+}
+
+std::vector<boost::json::object> ScriptedServer::events(std::string_view kind) const {
+  std::vector<boost::json::object> result;
+  for (const std::string& line : lines_of(log())) {
+    auto event = boost::json::parse(line).as_object();
+    if (event.at("event").as_string() == kind) {
+      result.push_back(std::move(event));
+    }
+  }
+  return result;
+}
+
+std::string ScriptedServer::log() const {
+  const std::string text = read_file(record_);
+  return text.substr(0, text.rfind('\n') + 1);  // the last line may be half written
+}
+
+std::vector<std::string> ScriptedServer::peers() const {
+  std::vector<std::string> result;
+  for (const auto& event : events("connect")) {
+    result.emplace_back(event.at("peer").as_string());
+  }
+  return result;
+}
+
+std::vector<std::string> ScriptedServer::commands() const {
+  std::vector<std::string> result;
+  for (const auto& event : events("command")) {
+    result.emplace_back(event.at("line").as_string());
+  }
+  return result;
+}
+
+std::vector<ScriptedServer::Message> ScriptedServer::messages() const {
+  std::vector<Message> result;
+  for (const auto& event : events("message")) {
+    result.push_back({boost::json::value_to<std::vector<std::string>>(event.at("recipients")),
+                      boost::json::value_to<std::string>(event.at("data"))});
+  }
+  return result;
+}
+
+std::size_t ScriptedServer::sessions_ended() const {
+  return events("end").size();
+}
+
+std::string ConfigText::to_toml(const Lab& lab) const {
+  std::string text = R"([network]
+external_interfaces = ["wan0"]
+internal_networks = ["203.0.113.0/24", "2001:db8:2::/48"]
+
+[[mailer]]
+name = "mx1"
+addresses = ["203.0.113.25", "2001:db8:2::25"]
+domains = [)" + domains +
+                     R"(]
+
+[[mailer]]
+name = "mx2"
+addresses = ["203.0.113.26", "2001:db8:2::26"]
+domains = ["script.example"]
+
+)";
+  text += "[inbound]\n" + inbound + "\n[outbound]\n" + outbound + "\n[smtp]\n" + smtp;
+  text += "\n[gateway]\ncontrol_socket = \"" + (lab.folder() / "control.sock").string() + "\"\n";
+  return text + gateway + "\n";
+}
+
+namespace {
+
+int datagram_socket(const fs::path& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.string().copy(address.sun_path, sizeof address.sun_path - 1);
+  ::unlink(address.sun_path);
+  const int result = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (::bind(result, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    throw std::runtime_error("cannot bind " + path.string());
+  }
+  return result;
+}
+
+}  // namespace
+
+Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until)
+    : lab_(&lab),
+      config_(lab.folder() / "postern.toml"),
+      notify_socket_(datagram_socket(lab.folder() / "notify")),
+      process_([&] {
+        write_config(config.to_toml(lab));
+        return Process({.arguments = {kPosternd, "--config", config_.string()},
+                        .network_namespace = lab.network_namespace(Side::router),
+                        .settings = {"NOTIFY_SOCKET=" + (lab.folder() / "notify").string()}});
+      }()) {
+  if (until == Until::ready) {
+    must(wait_until("posternd is ready",
+                    [&] { return count_notified("READY=1") > 0 || !process_.is_running(); }),
+         log());
+    if (!process_.is_running()) {
+      throw std::runtime_error("posternd ended: " + log());
+    }
+  }
+}
+
+Posternd::~Posternd() {
+  ::close(notify_socket_);
+}
+
+void Posternd::write_config(const std::string& toml) const {
+  std::ofstream(config_) << toml;
+}
+
+Finished Posternd::postern(std::vector<std::string> arguments) const {
+  arguments.insert(arguments.begin(), kPostern);
+  arguments.insert(arguments.end(), {"--config", config_.string()});
+  return lab_->run(Side::router, std::move(arguments));
+}
+
+std::size_t Posternd::count_notified(std::string_view state) {
+  std::array<char, 4096> message{};
+  for (;;) {
+    const ssize_t octets = ::recv(notify_socket_, message.data(), message.size(), 0);
+    if (octets < 0) {
+      break;
+    }
+    const auto lines = lines_of(std::string(message.data(), static_cast<std::size_t>(octets)));
+    notified_.insert(notified_.end(), lines.begin(), lines.end());
+  }
+  return static_cast<std::size_t>(std::ranges::count(notified_, state));
+}
+
+}  // namespace postern::testing
