@@ -11,11 +11,12 @@ import re
 import sys
 
 STD = r"<[a-z_0-9]+>"
+SIMD = r"<[a-z]mmintrin\.h>"  # computation, knows nothing of the system
 POSIX = r"<(arpa|net|netinet|sys|linux)/.*\.h>|<(unistd|fcntl|poll|sched|errno|signal|pthread|grp|pwd|netdb|spawn|ifaddrs)\.h>"
 LAYERS = {  # the longest matching folder decides
     "rules": [STD, r"<arpa/inet\.h>", r"<idn2\.h>", r'"rules/.*"'],
-    "nfq/core": [STD, r'"rules/.*"', r'"nfq/core/.*"'],
-    "smtp_proxy/core": [STD, r'"rules/.*"', r'"smtp_proxy/core/.*"'],
+    "nfq/core": [STD, SIMD, r'"rules/.*"', r'"nfq/core/.*"'],
+    "smtp_proxy/core": [STD, SIMD, r'"rules/.*"', r'"smtp_proxy/core/.*"'],
     "nfq": [STD, POSIX, r"<fmt/.*>", r"<libmnl/.*>", r"<libnetfilter_queue/.*>", r"<boost/json.*>", r'"rules/.*"', r'"nfq/.*"'],
     "smtp_proxy": [STD, POSIX, r"<fmt/.*>", r"<boost/(asio|system)[./].*>", r'"rules/.*"', r'"smtp_proxy/.*"'],
     "gateway": [STD, POSIX, r"<(fmt|spdlog|CLI|systemd)/.*>", r"<boost/(asio|system|json)[./].*>",
