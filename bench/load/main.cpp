@@ -27,12 +27,12 @@ int sink(const std::vector<std::string>& arguments) {
 }
 
 int source(const std::vector<std::string>& arguments) {
-  static const std::map<std::string, Mode> kModes{{"plain", Mode::plain},
-                                                  {"pipelined", Mode::pipelined},
-                                                  {"connect", Mode::connect},
-                                                  {"idle", Mode::idle}};
+  const std::map<std::string, Mode> modes{{"plain", Mode::plain},
+                                          {"pipelined", Mode::pipelined},
+                                          {"connect", Mode::connect},
+                                          {"idle", Mode::idle}};
   SourceOptions options;
-  options.mode = kModes.at(arguments[1]);
+  options.mode = modes.at(arguments[1]);
   options.server = arguments[2];
   options.first_client = arguments[3];
   options.clients = static_cast<std::uint32_t>(std::stoul(arguments[4]));

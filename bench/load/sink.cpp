@@ -21,6 +21,7 @@ namespace postern::bench {
 namespace {
 
 constexpr std::size_t kReadOctets = std::size_t{256} * 1024;
+constexpr std::string_view kGreeting = "220 sink.example.org ESMTP\r\n";
 constexpr std::string_view kEhloReply =
     "250-sink.example.org\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n"
     "250 ENHANCEDSTATUSCODES\r\n";
@@ -79,7 +80,7 @@ Sink::Sink(const SinkOptions& options) : clients_(options.clients) {
 }
 
 void Sink::run() {
-  std::cout << "ready" << std::endl;
+  std::cout << "ready" << '\n' << std::flush;
   std::array<epoll_event, 256> events{};
   for (;;) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
@@ -113,7 +114,6 @@ void Sink::accept_all() {
     std::array<char, INET_ADDRSTRLEN> text{};
     ::inet_ntop(AF_INET, &peer.sin_addr, text.data(), text.size());
     strangers_ += std::string_view{text.data()}.starts_with(clients_) ? 0 : 1;
-    constexpr std::string_view kGreeting = "220 sink.example.org ESMTP\r\n";
     (void)::send(fd.get(), kGreeting.data(), kGreeting.size(), MSG_NOSIGNAL);
     const int key = fd.get();
     watch(epoll_.get(), EPOLL_CTL_ADD, key, EPOLLIN, static_cast<std::uint64_t>(key));
@@ -188,8 +188,8 @@ std::string_view Sink::answer(Connection& connection, std::string_view line) {
 
 void Sink::report() const {
   std::cout << R"({"sessions": )" << sessions_ << R"(, "messages": )" << messages_
-            << R"(, "octets": )" << octets_ << R"(, "strangers": )" << strangers_ << "}"
-            << std::endl;
+            << R"(, "octets": )" << octets_ << R"(, "strangers": )" << strangers_ << "}" << '\n'
+            << std::flush;
 }
 
 }  // namespace

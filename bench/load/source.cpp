@@ -153,7 +153,7 @@ void Source::run() {
     const bool ready = options_.mode == Mode::idle && idle_ == sessions_.size();
     if (ready && !said_ready) {
       said_ready = true;
-      std::cout << "ready" << std::endl;
+      std::cout << "ready" << '\n' << std::flush;
       watch(epoll_.get(), EPOLL_CTL_ADD, STDIN_FILENO, EPOLLIN, kStdin);
     }
     const int patience_ms =
@@ -402,7 +402,8 @@ void Source::report() {
             << R"(, "message_octets": )" << message_.size() << R"(, "errors": )" << errors_
             << R"(, "first_error": ")" << first_error_ << R"(", "sessions_open": )" << open_
             << R"(, "p50_us": )" << percentile(50) << R"(, "p99_us": )" << percentile(99) << "}"
-            << std::endl;
+            << '\n'
+            << std::flush;
   // 10,000 sessions reset at once leave no TIME_WAIT for the next measurement to meet.
   for (const Session& session : sessions_) {
     if (session.fd) {
