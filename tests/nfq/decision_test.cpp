@@ -1,0 +1,145 @@
+#include "nfq/core/decision.hpp"
+
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+
+#include "tests/support/packet_builder.hpp"
+
+namespace postern::nfq {
+namespace {
+
+using namespace test;
+
+constexpr MarkField kField(0xff000000);
+constexpr std::uint32_t kForeignBits = 0x00abcdef;
+
+rules::Policy example_policy(rules::Refusal refusal = rules::Refusal::reject) {
+  rules::Policy policy;
+  policy.external_interfaces = {"wan0"};
+  policy.internal_networks.add(rules::Prefix::parse("203.0.113.0/24").value());
+  policy.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
+  policy.unmanaged_destination = refusal;
+  rules::Mailer mailer;
+  mailer.name = "mx1";
+  mailer.addresses = {rules::IpAddress::parse("203.0.113.25").value(),
+                      rules::IpAddress::parse("2001:db8:2::25").value()};
+  policy.add_mailer(mailer);
+  return policy;
+}
+
+Octets packet(const std::string& from, const std::string& to) {
+  const bool is_v6 = from.find(':') != std::string::npos;
+  return is_v6 ? ipv6(from, to, tcp(40000, 25)) : ipv4(from, to, tcp(40000, 25));
+}
+
+PacketDecision decide(const Octets& octets, Mark pending, const rules::Policy& policy) {
+  return decide_packet(policy, octets, kField.set(kForeignBits, pending), kField);
+}
+
+struct Row {
+  const char* name;
+  const char* from;
+  const char* to;
+  Mark pending;
+  PacketVerdict verdict;
+  Mark mark;
+};
+
+void PrintTo(const Row& row, std::ostream* out) {
+  *out << row.name;
+}
+
+class JudgedPacket : public testing::TestWithParam<Row> {};
+
+TEST_P(JudgedPacket, LeavesWithItsVerdictInTheMark) {
+  const Row& row = GetParam();
+  const auto decision = decide(packet(row.from, row.to), row.pending, example_policy());
+  EXPECT_EQ(decision.verdict, row.verdict);
+  EXPECT_EQ(kField.read(decision.mark), row.mark);
+  EXPECT_EQ(decision.mark & kField.foreign_bits(), kForeignBits);
+  EXPECT_EQ(decision.ends.client.address.to_string(), row.from);
+  EXPECT_EQ(decision.ends.client.port, 40000);
+  EXPECT_EQ(decision.ends.server.address.to_string(), row.to);
+  EXPECT_EQ(decision.ends.server.port, 25);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, JudgedPacket,
+    testing::Values(Row{"StrangerToMailer", "198.51.100.2", "203.0.113.25", Mark::pending_external,
+                        PacketVerdict::accept, Mark::divert_external},
+                    Row{"StrangerToMailer6", "2001:db8:1::2", "2001:db8:2::25",
+                        Mark::pending_external, PacketVerdict::accept, Mark::divert_external},
+                    Row{"StrangerToUnmanaged", "198.51.100.2", "203.0.113.26",
+                        Mark::pending_external, PacketVerdict::accept, Mark::reject},
+                    Row{"InternalToMailer", "203.0.113.7", "203.0.113.25", Mark::pending_internal,
+                        PacketVerdict::accept, Mark::divert_internal},
+                    Row{"MailerToOutside", "203.0.113.25", "198.51.100.2", Mark::pending_internal,
+                        PacketVerdict::accept, Mark::pass},
+                    Row{"InternalAddressFromOutside", "203.0.113.7", "203.0.113.25",
+                        Mark::pending_external, PacketVerdict::accept, Mark::reject},
+                    Row{"UnmarkedCountsAsOutside", "203.0.113.7", "203.0.113.25", Mark::none,
+                        PacketVerdict::accept, Mark::reject}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(PacketDecision, DropsWhereThePolicySaysSo) {
+  const auto decision = decide(packet("198.51.100.2", "203.0.113.26"), Mark::pending_external,
+                               example_policy(rules::Refusal::drop));
+  EXPECT_EQ(decision.verdict, PacketVerdict::drop);
+  EXPECT_EQ(decision.flow.reason, rules::Reason::unmanaged_destination);
+}
+
+struct BadRow {
+  const char* name;
+  Octets octets;
+};
+
+void PrintTo(const BadRow& row, std::ostream* out) {
+  *out << row.name;
+}
+
+class MalformedPacket : public testing::TestWithParam<BadRow> {};
+
+TEST_P(MalformedPacket, IsDroppedWithItsReason) {
+  const auto decision = decide(GetParam().octets, Mark::pending_external, example_policy());
+  EXPECT_EQ(decision.verdict, PacketVerdict::drop);
+  EXPECT_EQ(decision.flow.verdict, rules::FlowVerdict::drop);
+  EXPECT_EQ(decision.flow.direction, rules::FlowDirection::inbound);
+  EXPECT_EQ(decision.flow.reason, rules::Reason::malformed_packet);
+  EXPECT_EQ(decision.mark & kField.foreign_bits(), kForeignBits);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, MalformedPacket,
+    testing::Values(BadRow{"Truncated", {0x45}},
+                    BadRow{"LooseSourceRoute", ipv4("198.51.100.2", "203.0.113.25", tcp(40000, 25),
+                                                    {.options = {131, 7, 4, 192, 0, 2, 1}})},
+                    BadRow{"AnotherPort", ipv4("198.51.100.2", "203.0.113.25", tcp(40000, 26))},
+                    BadRow{"NotTheFirstOfItsFlow",
+                           ipv4("198.51.100.2", "203.0.113.25", tcp(40000, 25, kSyn | kAck))}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(MarkField, KeepsForeignBitsWhereverItLies) {
+  for (const std::uint32_t mask :
+       {0x000000ffU, 0x0000ff00U, 0x00ff0000U, 0x00000ff0U, 0xff000000U}) {
+    const MarkField field(mask);
+    for (int value = 0; value <= static_cast<int>(Mark::owned); ++value) {
+      const auto mark = static_cast<Mark>(value);
+      for (const std::uint32_t before : {0U, 0xffffffffU, 0x12345678U}) {
+        const std::uint32_t after = field.set(before, mark);
+        EXPECT_EQ(field.read(after), mark);
+        EXPECT_EQ(after & ~mask, before & ~mask);
+        EXPECT_EQ(after & mask, field.value_of(mark));
+      }
+    }
+  }
+}
+
+TEST(MarkField, ReadsAValueThatIsNotOursAsNone) {
+  EXPECT_EQ(kField.read(0x08000000), Mark::none);
+  EXPECT_EQ(kField.read(0xff000000), Mark::none);
+}
+
+}  // namespace
+}  // namespace postern::nfq
