@@ -132,6 +132,8 @@ class Lab:
         return "left nft rules or routing rules behind"
 
     def close(self):
+        for impatience in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(impatience, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it
         for process in list(self.processes):
             process.kill()
             process.wait()

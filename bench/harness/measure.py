@@ -37,9 +37,9 @@ class Row:
 
 
 ROWS = {row.name: row for row in (
-    Row("one1", "1 message a connection, 4 KiB, 1 session", "plain", 1, 2000),
-    Row("one20", "the same, 20 parallel", "plain", 20, 10000),
-    Row("one100", "the same, 100 parallel", "plain", 100, 10000),
+    Row("one1", "1 message a connection, 4 KiB, 1 at a time", "plain", 1, 2000),
+    Row("one20", "1 message a connection, 4 KiB, 20 parallel", "plain", 20, 10000),
+    Row("one100", "1 message a connection, 4 KiB, 100 parallel", "plain", 100, 10000),
     Row("many20", "100 messages a connection, 4 KiB, 20 parallel", "plain", 20, 20000, 100),
     Row("big4", "10 MiB messages, 4 parallel", "plain", 4, 200, 1, 10 * MIB, "MB/s"),
     Row("idle", "10,000 idle sessions", "idle", 10000, 0, unit="KiB/session"),
