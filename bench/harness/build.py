@@ -17,7 +17,9 @@ def load_program():
         return LOAD
     print("building bench/load", file=sys.stderr)
     LOAD.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = LOAD.with_suffix(f".{os.getpid()}")  # an interrupted build must not look like a new one
     subprocess.run([os.environ.get("CXX", "g++"), "-std=c++23", "-O2", f"-I{ROOT}", "-Wall", "-Wextra",
                     "-Wpedantic", "-Wconversion", "-Wshadow", "-Wold-style-cast", "-Werror",
-                    *sources, "-o", LOAD], check=True)
+                    *sources, "-o", unfinished], check=True)
+    unfinished.rename(LOAD)
     return LOAD
