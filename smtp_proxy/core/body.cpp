@@ -77,13 +77,13 @@ std::size_t regular_prefix(std::string_view input, bool after_cr, bool at_line_s
   return position;
 }
 
-std::size_t Body::pass_regular(std::string_view input, Output& out, bool forward) {
+std::size_t Body::pass_regular(std::string_view input, Output& out) {
   const std::size_t length = regular_prefix(
       input, at_ == At::after_cr, at_ == At::line_start || at_ == At::repaired_line_start);
   if (length == 0) {
     return 0;
   }
-  if (forward) {
+  if (forwards()) {
     out.to_server_without_copy(input.substr(0, length));
   }
   const char last = input[length - 1];
@@ -91,16 +91,16 @@ std::size_t Body::pass_regular(std::string_view input, Output& out, bool forward
   return length;
 }
 
-void Body::repair_newline(Output& out, bool forward) {
+void Body::repair_newline(Output& out) {
   saw_bare_newline_ = true;
-  if (forward) {
+  if (forwards()) {
     // Of a bare CR the CR itself has gone out already.
     out.to_server(at_ == At::after_cr ? "\n" : "\r\n");
   }
   at_ = At::repaired_line_start;
 }
 
-bool Body::step(char octet, bool& is_read, Output& out, bool forward) {
+bool Body::step(char octet, bool& is_read, Output& out) {
   is_read = true;
   switch (at_) {
     case At::dot:
@@ -108,11 +108,11 @@ bool Body::step(char octet, bool& is_read, Output& out, bool forward) {
         at_ = At::dot_cr;
       } else if (octet == '\n') {
         // ".LF": the dot is transparency (4.5.2), what the client means is an empty line.
-        repair_newline(out, forward);
+        repair_newline(out);
       } else {
         is_read = false;
         at_ = At::text;
-        if (forward) {
+        if (forwards()) {
           out.to_server(".");
         }
       }
@@ -122,7 +122,7 @@ bool Body::step(char octet, bool& is_read, Output& out, bool forward) {
         return true;
       }
       is_read = false;
-      repair_newline(out, forward);
+      repair_newline(out);
       return false;
     case At::line_start:
       if (octet == '.') {
@@ -133,7 +133,7 @@ bool Body::step(char octet, bool& is_read, Output& out, bool forward) {
     case At::repaired_line_start:
       if (octet == '.') {
         at_ = At::text;
-        if (forward) {
+        if (forwards()) {
           out.to_server("..");
         }
         return false;
@@ -145,21 +145,21 @@ bool Body::step(char octet, bool& is_read, Output& out, bool forward) {
     case At::text:
       break;
   }
-  repair_newline(out, forward);
+  repair_newline(out);
   return false;
 }
 
-Body::Progress Body::read(std::string_view input, Output& out, bool forward) {
+Body::Progress Body::read(std::string_view input, Output& out) {
   std::size_t position = 0;
   while (position < input.size()) {
     if (at_ != At::dot && at_ != At::dot_cr) {
-      position += pass_regular(input.substr(position), out, forward);
+      position += pass_regular(input.substr(position), out);
       if (position == input.size()) {
         break;
       }
     }
     bool is_read = false;
-    const bool ended = step(input[position], is_read, out, forward);
+    const bool ended = step(input[position], is_read, out);
     position += is_read ? 1 : 0;
     if (ended) {
       octets_ += position;

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "smtp_proxy/core/output.hpp"
+#include "smtp_proxy/core/settings.hpp"
 
 namespace postern::smtp_proxy {
 
@@ -23,9 +24,12 @@ class Body {
     bool ended = false;  // the end of data was read; what follows are commands
   };
 
+  explicit Body(BareNewline bare_newline = BareNewline::normalize) : bare_newline_(bare_newline) {}
+
   // Reads `input` up to the end of the body and appends to `out` what the server may have of it.
-  // With `forward` false nothing is appended, and the end is still found.
-  Progress read(std::string_view input, Output& out, bool forward);
+  // With BareNewline::reject that is nothing from the first bare newline on, and the end is still
+  // found.
+  Progress read(std::string_view input, Output& out);
 
   [[nodiscard]] bool saw_bare_newline() const { return saw_bare_newline_; }
   [[nodiscard]] std::uint64_t octets() const { return octets_; }
@@ -39,11 +43,15 @@ class Body {
     dot,                  // a dot at line_start, held back
     dot_cr,               // the same and a CR, held back
   };
-  std::size_t pass_regular(std::string_view input, Output& out, bool forward);
+  std::size_t pass_regular(std::string_view input, Output& out);
   // Reads nothing or one octet; true at the end of the body.
-  bool step(char octet, bool& is_read, Output& out, bool forward);
-  void repair_newline(Output& out, bool forward);
+  bool step(char octet, bool& is_read, Output& out);
+  void repair_newline(Output& out);
+  [[nodiscard]] bool forwards() const {
+    return bare_newline_ == BareNewline::normalize || !saw_bare_newline_;
+  }
 
+  BareNewline bare_newline_;
   At at_ = At::line_start;
   bool saw_bare_newline_ = false;
   std::uint64_t octets_ = 0;

@@ -246,7 +246,7 @@ void Dialogue::on_data(Output& out) {
 
 std::size_t Dialogue::read_body(std::string_view input, Output& out) {
   const bool rejects = settings_->bare_newline == BareNewline::reject;
-  const Body::Progress progress = body_.read(input, out, !(rejects && body_.saw_bare_newline()));
+  const Body::Progress progress = body_.read(input, out);
   if (!progress.ended) {
     return progress.consumed;
   }
@@ -384,7 +384,7 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
       return;
     case Answer::data:
       if (reply.code == 354) {
-        body_ = Body{};
+        body_ = Body(settings_->bare_newline);
         message_is_open_ = true;
         phase_ = Phase::body;
         if (client_ended_) {
