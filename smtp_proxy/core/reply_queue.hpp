@@ -38,21 +38,34 @@ class ReplyQueue {
   [[nodiscard]] std::size_t size() const { return replies_.size() - first_; }
   [[nodiscard]] const ExpectedReply& front() const { return replies_[first_]; }
   void pop() {
+    std::string().swap(replies_[first_].text);
     if (++first_ == replies_.size()) {
       first_ = 0;
       replies_.clear();
       if (replies_.capacity() > kKeptCapacity) {
         std::vector<ExpectedReply>().swap(replies_);
       }
+    } else if (first_ >= kMostPopped) {
+      // A client that never lets the queue run empty would let it grow for ever.
+      replies_.erase(replies_.begin(), replies_.begin() + static_cast<std::ptrdiff_t>(first_));
+      first_ = 0;
     }
   }
   void clear() {
     first_ = 0;
     replies_.clear();
   }
+  [[nodiscard]] std::size_t held_octets() const {
+    std::size_t octets = replies_.capacity() * sizeof(ExpectedReply);
+    for (const ExpectedReply& reply : replies_) {
+      octets += reply.text.capacity();
+    }
+    return octets;
+  }
 
  private:
   static constexpr std::size_t kKeptCapacity = 4;
+  static constexpr std::size_t kMostPopped = 64;
   std::vector<ExpectedReply> replies_;
   std::size_t first_ = 0;
 };
