@@ -53,16 +53,17 @@ Reply take_reply(std::string_view input) {
 std::string make_printable(std::string_view text, std::size_t limit) {
   constexpr std::string_view kHex = "0123456789ABCDEF";
   std::string printable;
-  for (const char c : text.substr(0, limit)) {
-    if (c >= ' ' && c <= '~') {
+  for (const char c : text) {
+    const bool is_printable = c >= ' ' && c <= '~';
+    if (printable.size() + (is_printable ? 1 : 4) > limit) {
+      return printable + "...";
+    }
+    if (is_printable) {
       printable += c;
     } else {
       const auto octet = static_cast<unsigned char>(c);
       printable += {'\\', 'x', kHex[octet >> 4U], kHex[octet & 0xfU]};
     }
-  }
-  if (text.size() > limit) {
-    printable += "...";
   }
   return printable;
 }

@@ -30,10 +30,11 @@ inline constexpr std::size_t kLongestReplyOctets = 16 * 1024;
 [[nodiscard]] Reply take_reply(std::string_view input);
 
 // "550 5.7.1 <detail>: relay access denied\r\n"; `detail` may be empty. It is made printable and
-// cut.
+// cut, so that the line keeps to 512 octets.
 [[nodiscard]] std::string render_reply(rules::Reason reason, std::string_view detail = {});
 
-// Printable ASCII as it is, everything else as \xHH; at most `limit` octets of input.
+// Printable ASCII as it is, everything else as \xHH; of more than `limit` octets the first and
+// "...".
 [[nodiscard]] std::string make_printable(std::string_view text, std::size_t limit = 256);
 
 }  // namespace postern::smtp_proxy
