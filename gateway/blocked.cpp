@@ -9,7 +9,8 @@
 
 namespace postern::gateway {
 
-std::optional<BlockedAttempt> to_blocked_attempt(const rules::Ends& ends, const rules::Event& event) {
+std::optional<BlockedAttempt> to_blocked_attempt(const rules::Ends& ends,
+                                                 const rules::Event& event) {
   const rules::Reason reason = blocked_reason(event);
   if (reason == rules::Reason::none) {
     return std::nullopt;

@@ -39,7 +39,8 @@ rules::Reason blocked_reason(const rules::Event& event) {
         using T = std::decay_t<decltype(happened)>;
         if constexpr (std::is_same_v<T, rules::FlowDecided>) {
           const rules::FlowVerdict verdict = happened.decision.verdict;
-          const bool is_blocked = verdict == rules::FlowVerdict::reject || verdict == rules::FlowVerdict::drop;
+          const bool is_blocked =
+              verdict == rules::FlowVerdict::reject || verdict == rules::FlowVerdict::drop;
           return is_blocked ? happened.decision.reason : Reason::none;
         } else if constexpr (std::is_same_v<T, rules::RecipientDecided>) {
           return happened.decision.reason;
@@ -128,7 +129,8 @@ void Counters::collect(const std::vector<std::string>& mailer_names, Samples& sa
     }
   }
   for_each_reason([&](std::size_t reason, const std::string& label) {
-    add(samples, "postern_connections_refused_total", {{"reason", label}}, connections_refused_[reason]);
+    add(samples, "postern_connections_refused_total", {{"reason", label}},
+        connections_refused_[reason]);
   });
   const std::lock_guard lock(growth_);
   for (std::size_t id = 0; id < mailers_.size() && id < mailer_names.size(); ++id) {
@@ -148,7 +150,8 @@ void Counters::collect(const MailerCounters& counters, const std::string& name, 
     add(samples, "postern_sessions_open", labels, counters.sessions_open[z]);
     for_each_reason([&](std::size_t reason, const std::string& label) {
       const std::string outcome = reason == index(Reason::none) ? "completed" : label;
-      add(samples, "postern_sessions_total", with({{"outcome", outcome}}), counters.sessions_closed[z][reason]);
+      add(samples, "postern_sessions_total", with({{"outcome", outcome}}),
+          counters.sessions_closed[z][reason]);
       add(samples, "postern_commands_refused_total", with({{"reason", label}}),
           counters.commands_refused[z][reason]);
       for (const rules::RecipientClass recipient : kClasses) {
@@ -199,7 +202,8 @@ std::uint64_t Counters::sessions_open() const {
 
 std::string Counters::last_upstream_error(rules::MailerId mailer) const {
   const std::lock_guard lock(growth_);
-  const std::uint64_t error = mailer < mailers_.size() ? mailers_[mailer].last_upstream_error.get() : 0;
+  const std::uint64_t error =
+      mailer < mailers_.size() ? mailers_[mailer].last_upstream_error.get() : 0;
   return error == 0 ? std::string() : to_label(static_cast<rules::UpstreamError>(error - 1));
 }
 

@@ -1,12 +1,12 @@
 #include "gateway/log.hpp"
 
+#include <boost/json.hpp>
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/json.hpp>
 
 namespace postern::gateway {
 namespace {
@@ -43,7 +43,8 @@ bool needs_quotes(std::string_view value) {
   return value.empty() || value.find_first_of(" \"=") != std::string_view::npos;
 }
 
-std::string to_text_line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+std::string to_text_line(LogLevel level, std::string_view message,
+                         std::initializer_list<LogField> fields) {
   std::string line = level >= LogLevel::warning ? fmt::format("{}: {}", to_text(level), message)
                                                 : std::string(message);
   for (const LogField& field : fields) {
@@ -58,10 +59,12 @@ std::string to_text_line(LogLevel level, std::string_view message, std::initiali
   return line;
 }
 
-std::string to_json_line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+std::string to_json_line(LogLevel level, std::string_view message,
+                         std::initializer_list<LogField> fields) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  boost::json::object object{
-      {"time", std::chrono::duration<double>(now).count()}, {"level", to_text(level)}, {"message", message}};
+  boost::json::object object{{"time", std::chrono::duration<double>(now).count()},
+                             {"level", to_text(level)},
+                             {"message", message}};
   for (const LogField& field : fields) {
     object[field.name] = field.value;
   }
@@ -71,7 +74,8 @@ std::string to_json_line(LogLevel level, std::string_view message, std::initiali
 }  // namespace
 
 Log::Log(const LogSettings& settings)
-    : logger_(std::make_shared<spdlog::logger>("posternd", std::make_shared<spdlog::sinks::stderr_sink_mt>())),
+    : logger_(std::make_shared<spdlog::logger>("posternd",
+                                               std::make_shared<spdlog::sinks::stderr_sink_mt>())),
       format_(settings.format) {
   use(settings);
 }

@@ -1,0 +1,97 @@
+#include "gateway/report.hpp"
+
+#include <boost/json.hpp>
+
+namespace postern::gateway {
+namespace {
+
+namespace json = boost::json;
+
+json::value to_value(const WorkerReport& worker) {
+  return {{"index", worker.index},
+          {"queue", worker.queue},
+          {"sessions", worker.sessions},
+          {"packets", worker.packets},
+          {"enobufs", worker.enobufs},
+          {"kernel_queue_dropped", worker.kernel_queue_dropped},
+          {"kernel_user_dropped", worker.kernel_user_dropped}};
+}
+
+json::value to_value(const MailerReport& mailer) {
+  return {{"name", mailer.name},
+          {"addresses", json::array(mailer.addresses.begin(), mailer.addresses.end())},
+          {"sessions_open", mailer.sessions_open},
+          {"upstream_ok", mailer.upstream_ok},
+          {"last_upstream_error", mailer.last_upstream_error}};
+}
+
+template <typename T>
+json::array to_array(const std::vector<T>& items) {
+  json::array array;
+  for (const T& item : items) {
+    array.push_back(to_value(item));
+  }
+  return array;
+}
+
+}  // namespace
+
+std::string to_json(const StatusReport& report) {
+  json::array blocked;
+  for (const auto& [reason, count] : report.blocked_today) {
+    blocked.push_back({{"reason", reason}, {"count", count}});
+  }
+  const json::value last_reload{{"success", report.last_reload.success},
+                                {"unix_seconds", report.last_reload.unix_seconds},
+                                {"message", report.last_reload.message}};
+  const json::value daemon{{"version", report.version},
+                           {"pid", report.pid},
+                           {"uptime_seconds", report.uptime_seconds},
+                           {"state", report.state},
+                           {"config_file", report.config_file},
+                           {"last_reload", last_reload},
+                           {"on_failure", report.on_failure}};
+  return json::serialize(json::value{
+      {"daemon", daemon},
+      {"queue_form", report.queue_form},
+      {"workers", to_array(report.workers)},
+      {"mailers", to_array(report.mailers)},
+      {"sessions_open", report.sessions_open},
+      {"blocked_today", blocked},
+      {"healthy", report.problems.empty()},
+      {"problems", json::array(report.problems.begin(), report.problems.end())},
+  });
+}
+
+std::string to_json(const Samples& samples) {
+  json::array counters;
+  for (const auto& [key, value] : samples) {
+    json::object labels;
+    for (const auto& [name, label] : key.second) {
+      labels[name] = label;
+    }
+    counters.push_back({{"name", key.first}, {"labels", labels}, {"value", value}});
+  }
+  return json::serialize(json::value{{"counters", counters}});
+}
+
+std::string to_json(const BlockedAttempt& attempt, const std::string& mailer_name) {
+  const auto since_epoch = attempt.when.time_since_epoch();
+  return json::serialize(json::value{
+      {"unix_seconds", std::chrono::duration<double>(since_epoch).count()},
+      {"client", attempt.ends.client.address.to_string()},
+      {"client_port", attempt.ends.client.port},
+      {"server", attempt.ends.server.address.to_string()},
+      {"server_port", attempt.ends.server.port},
+      {"what", attempt.what},
+      {"detail", attempt.detail},
+      {"reason", rules::label(attempt.reason)},
+      {"mailer", mailer_name},
+  });
+}
+
+std::string error_json(const std::string& message) {
+  return json::serialize(json::value{{"error", message}});
+}
+
+}  // namespace postern::gateway

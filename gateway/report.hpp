@@ -1,0 +1,60 @@
+// What the daemon tells about itself over the control socket, as values and as JSON.
+// Source:   the documents are described in docs/control-protocol.md.     Threads: pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gateway/blocked.hpp"
+#include "gateway/counters.hpp"
+
+namespace postern::gateway {
+
+struct ReloadResult {
+  bool success = true;
+  std::int64_t unix_seconds = 0;
+  std::string message;
+};
+
+struct WorkerReport {
+  std::uint16_t index = 0;
+  std::uint16_t queue = 0;
+  std::uint64_t sessions = 0;
+  std::uint64_t packets = 0;
+  std::uint64_t enobufs = 0;
+  std::uint64_t kernel_queue_dropped = 0;
+  std::uint64_t kernel_user_dropped = 0;
+};
+
+struct MailerReport {
+  std::string name;
+  std::vector<std::string> addresses;
+  std::uint64_t sessions_open = 0;
+  bool upstream_ok = true;
+  std::string last_upstream_error;
+};
+
+struct StatusReport {
+  std::string version;
+  std::int64_t pid = 0;
+  double uptime_seconds = 0;
+  std::string state;
+  std::string config_file;
+  ReloadResult last_reload;
+  std::string on_failure;
+  std::string queue_form;
+  std::vector<WorkerReport> workers;
+  std::vector<MailerReport> mailers;
+  std::uint64_t sessions_open = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> blocked_today;  // by reason
+  std::vector<std::string> problems;                                 // empty: healthy
+};
+
+[[nodiscard]] std::string to_json(const StatusReport& report);
+[[nodiscard]] std::string to_json(const Samples& samples);
+[[nodiscard]] std::string to_json(const BlockedAttempt& attempt, const std::string& mailer_name);
+[[nodiscard]] std::string error_json(const std::string& message);
+
+}  // namespace postern::gateway

@@ -1,0 +1,152 @@
+#include "gateway/worker.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <utility>
+#include <variant>
+
+namespace postern::gateway {
+namespace {
+
+namespace net = boost::asio;
+
+constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
+
+smtp_proxy::SessionSettings session_settings(const Config& config) {
+  return {.policy = config.policy,
+          .smtp = std::make_shared<const smtp_proxy::Settings>(config.smtp)};
+}
+
+std::size_t sessions_a_worker(const Config& config) {
+  return (config.smtp.max_sessions + config.workers - 1) / config.workers;
+}
+
+std::string to_text(const rules::Endpoint& endpoint) {
+  return endpoint.address.is_v4()
+             ? fmt::format("{}:{}", endpoint.address.to_string(), endpoint.port)
+             : fmt::format("[{}]:{}", endpoint.address.to_string(), endpoint.port);
+}
+
+}  // namespace
+
+Worker::Worker(std::uint16_t index, const Config& config, Log& log)
+    : log_(log),
+      policy_(config.policy),
+      queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
+             nfq::MarkField(config.datapath.mark_mask)),
+      queue_readiness_(context_, queue_.fd()),
+      proxy_(context_, config.datapath.proxy_ports, session_settings(config),
+             sessions_a_worker(config), *this) {}
+
+Worker::~Worker() {
+  stop();
+  (void)queue_readiness_.release();  // queue_ closes it
+}
+
+void Worker::start() {
+  net::co_spawn(context_, [this]() { return judge_packets(); }, net::detached);
+  proxy_.start();
+  thread_ = std::thread([this]() { context_.run(); });
+  pthread_setname_np(thread_.native_handle(), fmt::format("worker-{}", queue_.number()).c_str());
+}
+
+void Worker::stop() {
+  if (thread_.joinable()) {
+    context_.stop();
+    thread_.join();
+  }
+}
+
+void Worker::use(const Config& config) {
+  net::post(context_, [this, policy = config.policy, settings = session_settings(config),
+                       most = sessions_a_worker(config)]() mutable {
+    policy_ = std::move(policy);
+    proxy_.use(std::move(settings), most);
+  });
+}
+
+void Worker::drain(std::function<void()> when_done) {
+  net::post(context_,
+            [this, done = std::move(when_done)]() mutable { proxy_.drain(std::move(done)); });
+}
+
+void Worker::ping() {
+  answered_ = false;
+  net::post(context_, [this]() { answered_ = true; });
+}
+
+net::awaitable<void> Worker::judge_packets() {
+  while (true) {
+    const auto [error] =
+        co_await queue_readiness_.async_wait(net::posix::stream_descriptor::wait_read, use_tuple);
+    if (error) {
+      co_return;
+    }
+    queue_.drain(*policy_, *this);
+    queue_packets_.set(queue_.statistics().packets);
+    queue_overruns_.set(queue_.statistics().overruns);
+  }
+}
+
+void Worker::on_event(const rules::Ends& ends, const rules::Event& event) {
+  counters_.count(event);
+  if (auto attempt = to_blocked_attempt(ends, event)) {
+    log_blocked(*attempt);
+    blocked_.add(std::move(*attempt));
+  } else {
+    log_upstream(ends, event);
+  }
+}
+
+void Worker::log_blocked(const BlockedAttempt& attempt) {
+  std::uint64_t suppressed = 0;
+  if (!log_budget_.take(std::chrono::steady_clock::now(), suppressed)) {
+    return;
+  }
+  if (suppressed > 0) {
+    log_.line(LogLevel::warning, "log lines were left out, the counters have them all",
+              {{"count", std::to_string(suppressed)}});
+  }
+  log_.line(LogLevel::info, "blocked",
+            {{"reason", std::string(rules::label(attempt.reason))},
+             {"what", attempt.what},
+             {"client", to_text(attempt.ends.client)},
+             {"server", to_text(attempt.ends.server)},
+             {"mailer", attempt.mailer ? mailer_name(*attempt.mailer) : "-"},
+             {"detail", attempt.detail}});
+}
+
+void Worker::log_upstream(const rules::Ends& ends, const rules::Event& event) {
+  if (const auto* failed = std::get_if<rules::UpstreamFailed>(&event)) {
+    std::uint64_t suppressed = 0;
+    if (log_budget_.take(std::chrono::steady_clock::now(), suppressed)) {
+      log_.line(LogLevel::warning, "the mailer failed a session",
+                {{"mailer", mailer_name(failed->mailer)},
+                 {"kind", to_label(failed->error)},
+                 {"client", to_text(ends.client)},
+                 {"server", to_text(ends.server)}});
+    }
+  } else if (const auto* closed = std::get_if<rules::SessionClosed>(&event)) {
+    log_.line(LogLevel::debug, "session closed",
+              {{"mailer", mailer_name(closed->mailer)},
+               {"client", to_text(ends.client)},
+               {"reason", std::string(rules::label(closed->reason))}});
+  }
+}
+
+std::string Worker::mailer_name(rules::MailerId id) const {
+  for (const rules::Mailer& mailer : policy_->mailers()) {
+    if (mailer.id == id) {
+      return mailer.name;
+    }
+  }
+  return "-";  // taken out of the configuration while its last sessions live
+}
+
+}  // namespace postern::gateway

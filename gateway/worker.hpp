@@ -1,0 +1,74 @@
+// One worker: a thread with an event loop, a netfilter queue, a proxy, counters and a log of blocked attempts, all its
+// own. What the others share with it is posted to it as a value.
+// Errors:   the constructor throws std::system_error when the queue or a listener cannot be opened.
+// Threads:  start(), use(), drain(), stop() on the thread that made it; readers as Counters and BlockedLog say.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "gateway/blocked.hpp"
+#include "gateway/config.hpp"
+#include "gateway/counters.hpp"
+#include "gateway/log.hpp"
+#include "nfq/queue.hpp"
+#include "rules/event.hpp"
+#include "smtp_proxy/proxy.hpp"
+
+namespace postern::gateway {
+
+class Worker final : public rules::EventSink {
+ public:
+  Worker(std::uint16_t index, const Config& config, Log& log);
+  ~Worker() override;
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void start();
+  void use(const Config& config);
+  // `when_done` is called on the worker's thread.
+  void drain(std::function<void()> when_done);
+  void stop();
+
+  // Asks the event loop for a sign of life; answered() tells whether the one before was given.
+  void ping();
+  [[nodiscard]] bool answered() const { return answered_; }
+
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] const BlockedLog& blocked() const { return blocked_; }
+  [[nodiscard]] std::uint16_t queue_number() const { return queue_.number(); }
+  [[nodiscard]] std::uint64_t queue_packets() const { return queue_packets_.get(); }
+  [[nodiscard]] std::uint64_t queue_overruns() const { return queue_overruns_.get(); }
+
+  void on_event(const rules::Ends& ends, const rules::Event& event) override;
+
+ private:
+  boost::asio::awaitable<void> judge_packets();
+  void log_blocked(const BlockedAttempt& attempt);
+  void log_upstream(const rules::Ends& ends, const rules::Event& event);
+  [[nodiscard]] std::string mailer_name(rules::MailerId id) const;
+
+  Log& log_;
+  LogBudget log_budget_;
+  Counters counters_;
+  BlockedLog blocked_;
+  Counter queue_packets_;
+  Counter queue_overruns_;
+  std::atomic<bool> answered_ = true;
+
+  std::shared_ptr<const rules::Policy> policy_;
+  boost::asio::io_context context_{1};
+  nfq::Queue queue_;
+  boost::asio::posix::stream_descriptor queue_readiness_;
+  smtp_proxy::Proxy proxy_;
+  std::thread thread_;
+};
+
+}  // namespace postern::gateway
