@@ -1,0 +1,506 @@
+// Firewall, policy routing and queue on the kernel, in a network of the test's own.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "nfq/command.hpp"
+#include "nfq/firewall.hpp"
+#include "nfq/policy_route.hpp"
+#include "nfq/queue.hpp"
+#include "tests/nfq/private_network.hpp"
+
+namespace postern::nfq {
+namespace {
+
+using namespace test;
+using Net = PrivateNetwork;
+
+rules::Policy example_policy(const char* another_mailer = nullptr) {
+  rules::Policy policy;
+  policy.external_interfaces = {"wan0"};
+  policy.internal_networks.add(rules::Prefix::parse("203.0.113.0/24").value());
+  policy.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
+  rules::Mailer mailer;
+  mailer.name = "mx1";
+  mailer.addresses = {rules::IpAddress::parse(Net::kMailer4).value(),
+                      rules::IpAddress::parse(Net::kMailer6).value()};
+  if (another_mailer != nullptr) {
+    mailer.addresses.push_back(rules::IpAddress::parse(another_mailer).value());
+  }
+  policy.add_mailer(mailer);
+  return policy;
+}
+
+class RecordingSink : public rules::EventSink {
+ public:
+  void on_event(const rules::Ends& ends, const rules::Event& event) override {
+    const auto& decision = std::get<rules::FlowDecided>(event).decision;
+    events.push_back(ends.client.address.to_string() + " " + ends.server.address.to_string() + " " +
+                     rules::to_label(decision.verdict) + " " +
+                     std::string(rules::label(decision.reason)));
+  }
+  std::vector<std::string> events;
+};
+
+std::size_t count_of(const std::string& text, const std::string& word) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
+std::map<std::string, std::uint64_t> packet_counters() {
+  std::map<std::string, std::uint64_t> packets;
+  const auto counters = kernel_counters();
+  EXPECT_TRUE(counters) << counters.error();
+  for (const auto& counter : counters.value_or(std::vector<KernelCounter>{})) {
+    packets[counter.name] = counter.packets;
+  }
+  return packets;
+}
+
+// Everything that a start leaves in the kernel.
+std::string installed_state() {
+  return run_or_throw(
+      "nft list tables inet; iptables -t mangle -S; ip6tables -t mangle -S\n"
+      "ip rule; ip -6 rule; ip route show table 2525 2>&1; ip -6 route show table 2525 2>&1; true");
+}
+
+class Datapath : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::geteuid(), 0U) << "network namespaces need root";
+    network_ = std::make_unique<PrivateNetwork>();
+  }
+
+  void start(const Settings& settings = {}, const QueueOptions& options = {}) {
+    settings_ = settings;
+    route_ = std::make_unique<PolicyRoute>(settings);
+    route_->install();
+    firewall_ = std::make_unique<Firewall>(settings);
+    firewall_->install(example_policy());
+    queue_ = std::make_unique<Queue>(settings.queue_base, MarkField(settings.mark_mask), options);
+  }
+
+  // Judges packets until so many were judged or none came for a while.
+  void judge(std::size_t events, int milliseconds = 5000) {
+    const rules::Policy policy = example_policy();
+    pollfd event{.fd = queue_->fd(), .events = POLLIN, .revents = 0};
+    while (sink_.events.size() < events && ::poll(&event, 1, milliseconds) > 0) {
+      queue_->drain(policy, sink_);
+    }
+  }
+
+  std::unique_ptr<Attempt> attempt_from_outside(const std::string& to, std::uint16_t port = 25) {
+    std::unique_ptr<Attempt> attempt;
+    network_->outside([&] { attempt = std::make_unique<Attempt>(to, port); });
+    return attempt;
+  }
+
+  Settings settings_;
+  std::unique_ptr<PrivateNetwork> network_;
+  std::unique_ptr<PolicyRoute> route_;
+  std::unique_ptr<Firewall> firewall_;
+  std::unique_ptr<Queue> queue_;
+  RecordingSink sink_;
+};
+
+TEST_F(Datapath, IsReplacedNotDoubledAfterACrash) {
+  // The first ones are still there when the second ones start, like what a SIGKILL leaves.
+  const Settings earlier{.queue_base = 30, .mark_mask = 0xff, .routing_table = 2600};
+  PolicyRoute other_route(earlier);
+  Firewall other_firewall(earlier);
+  PolicyRoute same_route{Settings{}};
+  Firewall same_firewall{Settings{}};
+  for (auto* route : {&other_route, &same_route}) {
+    route->install();
+  }
+  for (auto* firewall : {&other_firewall, &same_firewall}) {
+    firewall->install(example_policy());
+  }
+  start();
+  const std::string state = installed_state();
+  EXPECT_EQ(count_of(state, "inet postern"), 1U) << state;
+  EXPECT_EQ(count_of(state, "fwmark"), 2U) << state;
+  EXPECT_EQ(count_of(state, "fwmark 0x7000000/0xff000000 lookup 2525"), 2U) << state;
+  EXPECT_EQ(count_of(state, "local default dev lo"), 2U) << state;
+  EXPECT_EQ(run_or_throw("ip route show table all | grep -c 2600 || true"), "0\n");
+  const std::size_t chains = firewall_->form() == QueueForm::xtables ? 2U : 0U;
+  EXPECT_EQ(count_of(state, "-A PREROUTING -j POSTERN"), chains) << state;
+  EXPECT_EQ(count_of(state, "-j NFQUEUE --queue-num 25"), 2 * chains) << state;
+  EXPECT_EQ(count_of(state, "-j NFQUEUE"), 2 * chains) << state;
+}
+
+TEST_F(Datapath, LeavesNothingBehind) {
+  start();
+  queue_.reset();
+  EXPECT_TRUE(firewall_->remove());
+  EXPECT_TRUE(route_->remove());
+  const std::string state = installed_state();
+  for (const char* word : {"inet postern", "POSTERN", "NFQUEUE", "fwmark", "local default"}) {
+    EXPECT_EQ(count_of(state, word), 0U) << word << " in\n" << state;
+  }
+  EXPECT_TRUE(firewall_->remove()) << "a second time";
+  EXPECT_TRUE(route_->remove()) << "a second time";
+}
+
+TEST_F(Datapath, IsRemovedByItsDestructors) {
+  start();
+  EXPECT_EQ(count_of(installed_state(), "fwmark"), 2U);
+  firewall_.reset();
+  route_.reset();
+  const std::string state = installed_state();
+  for (const char* word : {"inet postern", "POSTERN", "fwmark"}) {
+    EXPECT_EQ(count_of(state, word), 0U) << word << " in\n" << state;
+  }
+}
+
+TEST_F(Datapath, RefillsItsSetsAndKeepsItsCounters) {
+  start();
+  const auto attempt = attempt_from_outside(Net::kUnmanaged4);
+  judge(1);
+  const auto before = packet_counters();
+  EXPECT_EQ(before.at("queued"), 1U);
+  const auto updated = firewall_->update(example_policy("203.0.113.99"));
+  ASSERT_TRUE(updated) << updated.error();
+  EXPECT_EQ(packet_counters().at("queued"), 1U);
+  const std::string set = run_or_throw("nft list set inet postern mailers4");
+  EXPECT_NE(set.find("203.0.113.99"), std::string::npos) << set;
+  ASSERT_TRUE(firewall_->update(example_policy()));
+  EXPECT_EQ(run_or_throw("nft list set inet postern mailers4").find("203.0.113.99"),
+            std::string::npos);
+}
+
+TEST_F(Datapath, SaysWhyAnUpdateFails) {
+  const auto updated = Firewall(Settings{}, QueueForm::xtables).update(example_policy());
+  ASSERT_FALSE(updated);
+  EXPECT_NE(updated.error().find("nft -f -"), std::string::npos) << updated.error();
+  EXPECT_NE(updated.error().find("No such file"), std::string::npos) << updated.error();
+}
+
+TEST_F(Datapath, GoesOnWithoutIpv6) {
+  run_or_throw("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+  PolicyRoute route{Settings{}};
+  route.install();
+  EXPECT_NE(route.ipv6_missing(), "");
+  EXPECT_EQ(count_of(run_or_throw("ip rule"), "fwmark 0x7000000/0xff000000 lookup 2525"), 1U);
+  EXPECT_TRUE(route.remove());
+  EXPECT_EQ(count_of(installed_state(), "fwmark"), 0U);
+}
+
+// The kernel takes each form of the rules; where it has no queue statement, that is the one thing
+// it complains of.
+TEST_F(Datapath, AcceptsEveryFormOfTheRules) {
+  const bool has_queue = Firewall(Settings{}).form() == QueueForm::nft;
+  for (const auto form : {QueueForm::nft, QueueForm::xtables}) {
+    for (const auto on_failure : {OnFailure::closed, OnFailure::open}) {
+      for (const std::uint16_t queues : {std::uint16_t{1}, std::uint16_t{4}}) {
+        const Settings settings{.queue_count = queues, .on_failure = on_failure};
+        const auto text = install_ruleset(example_policy(), settings, form);
+        const auto checked = run_command({"nft", "-c", "-f", "-"}, text);
+        if (form == QueueForm::nft && !has_queue) {
+          ASSERT_FALSE(checked);
+          EXPECT_EQ(count_of(checked.error(), "Error:"), 1U) << checked.error();
+          EXPECT_NE(checked.error().find("Could not process rule: No such file"), std::string::npos)
+              << checked.error();
+        } else {
+          EXPECT_TRUE(checked) << checked.error();
+        }
+      }
+    }
+  }
+}
+
+// A probe that fails for a reason of its own would never find the queue statement.
+TEST_F(Datapath, ProbesForTheQueueStatementAlone) {
+  const auto probed = run_command({"nft", "-c", "-f", "-"}, probe_ruleset("postern_probe"));
+  EXPECT_TRUE(probed || (count_of(probed.error(), "Error:") == 1 &&
+                         count_of(probed.error(), "Could not process rule: No such file") == 1))
+      << probed.error();
+}
+
+TEST_F(Datapath, AnswersForUnmanagedHostsWithAReset) {
+  start();
+  for (const char* unmanaged : {Net::kUnmanaged4, Net::kUnmanaged6}) {
+    const auto attempt = attempt_from_outside(unmanaged);
+    judge(sink_.events.size() + 1);
+    EXPECT_EQ(attempt->outcome(), ECONNREFUSED) << unmanaged;
+  }
+  EXPECT_EQ(sink_.events, (std::vector<std::string>{
+                              "198.51.100.2 203.0.113.26 reject unmanaged_destination",
+                              "2001:db8:1::2 2001:db8:2::26 reject unmanaged_destination"}));
+  EXPECT_EQ(packet_counters().at("rejected"), 2U);
+  EXPECT_EQ(queue_->statistics().packets, 2U);
+  EXPECT_EQ(queue_->statistics().verdict_errors, 0U);
+}
+
+// A listener like the proxy's.
+class TransparentListener {
+ public:
+  TransparentListener(const std::string& address, std::uint16_t port) {
+    const auto bound = socket_address(address, port);
+    const bool is_v4 = bound.storage.ss_family == AF_INET;
+    const int on = 1;
+    fd_ = ::socket(bound.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(::setsockopt(fd_, is_v4 ? SOL_IP : SOL_IPV6,
+                           is_v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof(on)),
+              0);
+    EXPECT_EQ(::bind(fd_, bound.get(), bound.length), 0);
+    EXPECT_EQ(::listen(fd_, 8), 0);
+  }
+  ~TransparentListener() { ::close(fd_); }
+  TransparentListener(const TransparentListener&) = delete;
+  TransparentListener& operator=(const TransparentListener&) = delete;
+
+  // The octets of the local address of the next accepted connection, empty if there is none.
+  [[nodiscard]] SocketAddress accepted_at(int milliseconds = 5000) const {
+    SocketAddress local;
+    pollfd event{.fd = fd_, .events = POLLIN, .revents = 0};
+    if (::poll(&event, 1, milliseconds) == 1) {
+      const int connection = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+      local.length = sizeof(local.storage);
+      ::getsockname(connection, reinterpret_cast<sockaddr*>(&local.storage), &local.length);
+      ::close(connection);
+    }
+    return local;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+bool is_same(const SocketAddress& left, const SocketAddress& right) {
+  return left.length == right.length &&
+         std::memcmp(&left.storage, &right.storage, left.length) == 0;
+}
+
+struct FamilyRow {
+  const char* listener;
+  const char* mailer;
+};
+
+TEST_F(Datapath, HandsMailersFlowsToTheListenersUnderTheMailersAddress) {
+  start();
+  for (const auto& row : {FamilyRow{"127.0.0.1", Net::kMailer4}, FamilyRow{"::1", Net::kMailer6}}) {
+    const TransparentListener listener(row.listener, settings_.proxy_ports[0]);
+    const auto attempt = attempt_from_outside(row.mailer);
+    judge(sink_.events.size() + 1);
+    EXPECT_EQ(attempt->outcome(), 0);
+    EXPECT_TRUE(is_same(listener.accepted_at(), socket_address(row.mailer, 25)));
+  }
+  EXPECT_EQ(packet_counters().at("diverted_external"), 2U);
+  EXPECT_EQ(packet_counters().at("leaked"), 0U);
+}
+
+TEST_F(Datapath, DropsWhatIsDivertedWhileNobodyListens) {
+  start();
+  const auto attempt = attempt_from_outside(Net::kMailer4);
+  judge(1);
+  EXPECT_EQ(attempt->outcome(300), ETIMEDOUT);
+  EXPECT_GE(packet_counters().at("fail_closed"), 1U);
+}
+
+TEST_F(Datapath, FailsClosedWithoutAQueue) {
+  start();
+  queue_.reset();
+  for (const char* to : {Net::kMailer4, Net::kMailer6, Net::kUnmanaged4, Net::kUnmanaged6}) {
+    EXPECT_EQ(attempt_from_outside(to)->outcome(300), ETIMEDOUT) << to;
+  }
+  EXPECT_GE(packet_counters().at("queued"), 4U);
+  EXPECT_EQ(packet_counters().at("failed_open"), 0U);
+}
+
+// Nobody lives inside: what is let through is seen by the counters only.
+TEST_F(Datapath, FailsOpenForMailersAlone) {
+  start({.on_failure = OnFailure::open});
+  queue_.reset();
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kMailer4, tcp(40000, 25)));
+  network_->send_from_outside(ipv6(Net::kStranger6, Net::kMailer6, tcp(40000, 25)));
+  EXPECT_EQ(packet_counters().at("failed_open"), 2U);
+  EXPECT_EQ(packet_counters().at("fail_closed"), 0U);
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(40000, 25)));
+  network_->send_from_outside(ipv6(Net::kStranger6, Net::kUnmanaged6, tcp(40000, 25)));
+  EXPECT_EQ(packet_counters().at("failed_open"), 2U);
+  EXPECT_EQ(packet_counters().at("fail_closed"), 2U);
+  // The rest of a connection that was let through carries no mark.
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kMailer4, tcp(40000, 25, kAck)));
+  EXPECT_EQ(packet_counters().at("leaked"), 0U);
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(40000, 25, kAck)));
+  EXPECT_EQ(packet_counters().at("leaked"), 1U);
+}
+
+TEST_F(Datapath, EndsConnectionsThatGoPastTheProxy) {
+  start();
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kMailer4, tcp(40000, 25, kAck)));
+  network_->send_from_outside(ipv6(Net::kStranger6, Net::kMailer6, tcp(40000, 25, kAck)));
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(40000, 25, kAck | kPsh)));
+  EXPECT_EQ(packet_counters().at("leaked"), 3U);
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(40000, 587, kAck)));
+  EXPECT_EQ(packet_counters().at("leaked"), 3U);
+}
+
+TEST_F(Datapath, ShieldsTheProxysOwnPorts) {
+  start();
+  const TransparentListener listener("127.0.0.1", settings_.proxy_ports[0]);
+  EXPECT_EQ(attempt_from_outside("198.51.100.1", settings_.proxy_ports[0])->outcome(300),
+            ETIMEDOUT);
+  EXPECT_EQ(Attempt("127.0.0.1", settings_.proxy_ports[0]).outcome(300), ETIMEDOUT);
+  EXPECT_GE(packet_counters().at("direct"), 2U);
+}
+
+TEST_F(Datapath, LeavesTheRoutersOwnAddressAlone) {
+  start();
+  EXPECT_EQ(attempt_from_outside("198.51.100.1")->outcome(), ECONNREFUSED);
+  EXPECT_EQ(Attempt("198.51.100.1", 25).outcome(), ECONNREFUSED);
+  EXPECT_EQ(packet_counters().at("queued"), 0U);
+}
+
+TEST_F(Datapath, JudgesPacketsWithOptionsAndExtensionHeaders) {
+  start();
+  const auto syn = tcp(40000, 25);
+  network_->send_from_outside(
+      ipv4(Net::kStranger4, Net::kMailer4, syn, {.options = {148, 4, 0, 0}}));
+  network_->send_from_outside(
+      ipv6(Net::kStranger6, Net::kMailer6, syn, kDestinationOptions, extension(kTcp)));
+  network_->send_from_outside(ipv6(Net::kStranger6, Net::kMailer6, syn, kDestinationOptions,
+                                   extension(kTcp, Octets{1, 244} + Octets(244))));
+  judge(3);
+  EXPECT_EQ(sink_.events,
+            (std::vector<std::string>{"198.51.100.2 203.0.113.25 divert_external none",
+                                      "2001:db8:1::2 2001:db8:2::25 divert_external none",
+                                      "2001:db8:1::2 2001:db8:2::25 divert_external none"}));
+}
+
+// The defragmenters that tproxy and socket pull in work in front of the first chain.
+TEST_F(Datapath, JudgesFlowsThatStartInFragments) {
+  start();
+  Octets whole = ipv4(Net::kStranger4, Net::kMailer4, tcp(40000, 25));
+  const Octets segment(whole.begin() + 20, whole.end());
+  const auto fragment = [&](std::size_t begin, std::size_t end, bool more) {
+    return ipv4(Net::kStranger4, Net::kMailer4,
+                Octets(segment.begin() + static_cast<long>(begin),
+                       segment.begin() + static_cast<long>(end)),
+                {.fragment_offset = static_cast<std::uint16_t>(begin / 8), .more_fragments = more});
+  };
+  Octets first = fragment(0, 8, true);
+  Octets second = fragment(8, 20, false);
+  for (auto* part : {&first, &second}) {
+    put_u16(*part, 4, 77);  // the same datagram; the kernel sums the header up again
+  }
+  network_->send_from_outside(first);
+  network_->send_from_outside(second);
+  judge(1);
+  EXPECT_EQ(sink_.events,
+            (std::vector<std::string>{"198.51.100.2 203.0.113.25 divert_external none"}));
+}
+
+TEST_F(Datapath, DropsAndCountsWhatItCannotRead) {
+  start();
+  network_->send_from_outside(
+      ipv6(Net::kStranger6, Net::kMailer6, tcp(40000, 25), kRouting, routing_header(kTcp, 4, 1)));
+  judge(1);
+  EXPECT_EQ(sink_.events, (std::vector<std::string>{"0.0.0.0 0.0.0.0 drop malformed_packet"}));
+  EXPECT_EQ(queue_->statistics().malformed, 1U);
+}
+
+TEST_F(Datapath, KeepsTheMarkBitsOfOthers) {
+  run_or_throw(R"(nft -f - <<'END'
+table inet other {
+	chain before { type filter hook prerouting priority -300; meta mark set 0x000000ab; }
+	chain after { type filter hook forward priority -300; meta mark 0x060000ab counter; }
+}
+END
+)");
+  start();
+  const auto attempt = attempt_from_outside(Net::kUnmanaged4);
+  judge(1);
+  EXPECT_EQ(attempt->outcome(), ECONNREFUSED);
+  const std::string chain = run_or_throw("nft list chain inet other after");
+  EXPECT_NE(chain.find("packets 1"), std::string::npos) << chain;
+}
+
+TEST_F(Datapath, DropsFloodsToUnmanagedHostsInTheKernel) {
+  start();
+  constexpr std::uint16_t kPackets = 1000;
+  for (std::uint16_t i = 0; i < kPackets; ++i) {
+    network_->send_from_outside(
+        ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(static_cast<std::uint16_t>(10000 + i), 25)));
+  }
+  const auto counters = packet_counters();
+  EXPECT_EQ(counters.at("queued") + counters.at("flooded"), kPackets);
+  EXPECT_GE(counters.at("queued"), 200U) << "the burst";
+  EXPECT_GE(counters.at("flooded"), 200U);
+}
+
+TEST_F(Datapath, SurvivesAndCountsOverruns) {
+  start({}, {.receive_buffer_octets = 4096});
+  for (std::uint16_t i = 0; i < 100; ++i) {
+    network_->send_from_outside(
+        ipv4(Net::kStranger4, Net::kMailer4, tcp(static_cast<std::uint16_t>(10000 + i), 25)));
+  }
+  judge(100, 300);
+  EXPECT_GE(queue_->statistics().overruns, 1U);
+  EXPECT_GT(sink_.events.size(), 0U);
+  EXPECT_LT(sink_.events.size(), 100U);
+  const auto drops = queue_drops(settings_.queue_base);
+  ASSERT_TRUE(drops);
+  EXPECT_EQ(drops->receiver_full, 100 - sink_.events.size());
+  EXPECT_EQ(drops->queue_full, 0U);
+
+  sink_.events.clear();
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kMailer4, tcp(50000, 25)));
+  judge(1);
+  EXPECT_EQ(sink_.events.size(), 1U) << "afterwards all is well";
+}
+
+TEST_F(Datapath, CountsWhatAFullQueueDrops) {
+  start({}, {.max_length = 10});
+  for (std::uint16_t i = 0; i < 30; ++i) {
+    network_->send_from_outside(
+        ipv4(Net::kStranger4, Net::kMailer4, tcp(static_cast<std::uint16_t>(10000 + i), 25)));
+  }
+  const auto drops = queue_drops(settings_.queue_base);
+  ASSERT_TRUE(drops);
+  EXPECT_GE(drops->queue_full, 19U);
+  EXPECT_EQ(drops->receiver_full, 0U);
+  EXPECT_FALSE(queue_drops(static_cast<std::uint16_t>(settings_.queue_base + 1)));
+}
+
+TEST_F(Datapath, SpreadsFlowsOverQueues) {
+  start({.queue_count = 2});
+  Queue second(26, MarkField(settings_.mark_mask));
+  constexpr std::uint16_t kFlows = 64;
+  for (std::uint16_t i = 0; i < kFlows; ++i) {
+    const std::string from = "198.51.100." + std::to_string(i + 2);
+    network_->send_from_outside(ipv4(from, Net::kMailer4, tcp(40000, 25)));
+  }
+  queue_->drain(example_policy(), sink_);
+  const std::size_t first_share = sink_.events.size();
+  second.drain(example_policy(), sink_);
+  EXPECT_EQ(sink_.events.size(), kFlows);
+  EXPECT_GT(first_share, 0U);
+  EXPECT_LT(first_share, kFlows);
+}
+
+TEST_F(Datapath, SaysWhenAQueueIsTaken) {
+  const Queue first(25, MarkField(0xff000000));
+  try {
+    const Queue second(25, MarkField(0xff000000));
+    FAIL() << "two owners of one queue";
+  } catch (const std::system_error& error) {
+    EXPECT_NE(std::string(error.what()).find("queue 25: another program listens on it"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace postern::nfq
