@@ -178,12 +178,11 @@ void check_mailers_differ(const std::vector<MailerSection>& mailers, DiagnosticL
         continue;
       }
       const bool is_same = owner->second == &section;
+      const std::string who = is_same ? "this mailer" : name_for_people(*owner->second);
       log.error(section.source.address_places[i], section.path + ".addresses",
-                fmt::format("found {}, which {}; expected every address once, because an address "
-                            "decides which mailer's domains hold; remove it from one",
-                            address.to_string(),
-                            is_same ? std::string("this mailer has already")
-                                    : name_for_people(*owner->second) + " has already"));
+                fmt::format("found {}, which {} has already; expected every address once, because "
+                            "an address decides which mailer's domains hold; remove one of them",
+                            address.to_string(), who));
     }
   }
 }

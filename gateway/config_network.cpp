@@ -88,6 +88,14 @@ void warn_of_host_bits(const LocatedString& written, const rules::Prefix& networ
   }
 }
 
+// 2000::/3 holds every address of the IPv6 Internet (RFC 4291 2.4).
+bool is_everybody(const rules::Prefix& network) {
+  constexpr std::uint8_t kGlobalUnicastLength = 3;
+  return network.length() == 0 ||
+         (network.length() <= kGlobalUnicastLength && !network.address().is_v4() &&
+          network.contains(rules::Prefix::parse("2000::/3")->address()));
+}
+
 // Shorter than any block that a registry gives to one organisation.
 bool is_surprisingly_wide(const rules::Prefix& network) {
   constexpr std::uint8_t kWidestV4 = 8;
@@ -105,7 +113,7 @@ void add_network(const LocatedString& written, std::set<rules::Prefix>& seen,
                              remedy_for_network(written.text)));
     return;
   }
-  if (network->length() == 0) {
+  if (is_everybody(*network)) {
     log.error(written.place, written.key,
               fmt::format("found {}; expected the networks behind this router; with this one every "
                           "host would count as internal: name your own networks",

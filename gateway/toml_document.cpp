@@ -76,7 +76,7 @@ std::expected<TomlTable, TomlError> parse_toml(std::string_view text) {
   const toml::parse_result result = toml::parse(text);
   if (!result) {
     const auto& error = result.error();
-    return std::unexpected(TomlError{place_of(error.source()), std::string(error.description())});
+    return std::unexpected(TomlError{place_of(error.source()), escape(error.description())});
   }
   return convert_table(result.table());
 }
@@ -85,20 +85,28 @@ std::string describe(const TomlValue& value) {
   return std::visit(Describer{}, value.data);
 }
 
-std::string quote(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text.substr(0, kLongestQuote)) {
+std::string escape(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7f) {
       out += fmt::format("\\x{:02x}", byte);
-    } else if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
     } else {
       out += c;
     }
   }
-  return out + (text.size() > kLongestQuote ? "...\"" : "\"");
+  return out;
+}
+
+std::string quote(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text.substr(0, kLongestQuote)) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+    }
+    out += c;
+  }
+  return escape(out) + (text.size() > kLongestQuote ? "...\"" : "\"");
 }
 
 }  // namespace postern::gateway

@@ -41,6 +41,8 @@ struct TomlError {
 
 // For "found ...": the value itself if it is short and simple, else its kind; always printable.
 [[nodiscard]] std::string describe(const TomlValue& value);
+// Control characters as \x1b.
+[[nodiscard]] std::string escape(std::string_view text);
 // In double quotes, control characters escaped, long texts cut.
 [[nodiscard]] std::string quote(std::string_view text);
 
