@@ -153,6 +153,7 @@ std::uint16_t tag_of(std::size_t hash) {
 }
 
 constexpr std::size_t kFirstSlots = 16;
+constexpr std::string_view kAnySubdomain = "*.";
 
 }  // namespace
 
@@ -209,7 +210,6 @@ bool DomainTable::contains(std::string_view normalised) const {
 }
 
 DomainSet::Added DomainSet::add(std::string_view pattern) {
-  constexpr std::string_view kAnySubdomain = "*.";
   const bool is_parent = pattern.starts_with(kAnySubdomain);
   const auto domain = normalise_domain(is_parent ? pattern.substr(kAnySubdomain.size()) : pattern);
   if (!domain) {

@@ -40,8 +40,9 @@ IpAddress without_host_bits(const IpAddress& address, std::uint8_t length) {
 // Decimal without sign or leading zeros, as it is printed.
 std::optional<std::uint8_t> parse_length(std::string_view text) {
   std::uint8_t length = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, length);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [stop, error] = std::from_chars(begin, end, length);
   if (error != std::errc{} || stop != end || (text.size() > 1 && text.front() == '0')) {
     return std::nullopt;
   }
@@ -134,7 +135,7 @@ std::optional<Prefix> Prefix::parse(std::string_view text) {
 }
 
 bool Prefix::contains(const IpAddress& address) const {
-  return address.is_v4() == address_.is_v4() && without_host_bits(address, length_) == address_;
+  return without_host_bits(address, length_) == address_;  // never equal across families
 }
 
 std::string Prefix::to_string() const {

@@ -117,24 +117,15 @@ class Cursor {
 constexpr std::array<std::string_view, 9> kRoutingLookalikes{
     "\uff05", "\ufe6a", "\uff01", "\ufe57", "\uff20", "\ufe6b", "\uff1a", "\ufe55", "\ufe13"};
 
-std::string unescaped(std::string_view quoted) {
-  std::string text;
-  for (std::size_t i = 1; i + 1 < quoted.size(); ++i) {
-    i += quoted[i] == '\\' ? 1 : 0;
-    text += quoted[i];
-  }
-  return text;
-}
-
+// A backslash is none of these and takes none of them away: no need to unescape.
 void set_local_part(Mailbox& mailbox, std::string_view written, bool is_quoted) {
   mailbox.local_part = written;
   mailbox.local_part_is_quoted = is_quoted;
-  const std::string text = is_quoted ? unescaped(written) : mailbox.local_part;
-  mailbox.has_quoted_at_sign = text.contains('@');
+  mailbox.has_quoted_at_sign = written.contains('@');
   mailbox.has_routing_character =
-      text.find_first_of("%!:") != std::string::npos ||
+      written.find_first_of("%!:") != std::string_view::npos ||
       std::ranges::any_of(kRoutingLookalikes,
-                          [&](std::string_view lookalike) { return text.contains(lookalike); });
+                          [&](std::string_view lookalike) { return written.contains(lookalike); });
 }
 
 // Quoted-string: the backslash quotes printable ASCII only, also in RFC 6531.

@@ -82,6 +82,7 @@ void check_utf8_only_adds(std::string_view text) {
 }  // namespace
 }  // namespace postern::rules
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   postern::rules::check_both(text, false);
