@@ -1,0 +1,271 @@
+// The commands of `postern` that ask a daemon, run as the program that is installed against a
+// socket that gives known answers.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/gateway/fake_daemon.hpp"
+#include "tests/gateway/program.hpp"
+#include "tests/gateway/temporary_directory.hpp"
+
+namespace postern::gateway {
+namespace {
+
+using tests::FakeDaemon;
+using tests::Finished;
+
+class PosternOnline : public testing::Test {
+ protected:
+  Finished postern(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--socket", socket_});
+    return tests::run({.program = POSTERN_PROGRAM, .arguments = std::move(arguments)});
+  }
+
+  tests::TemporaryDirectory directory_;
+  std::string socket_ = (directory_.path() / "control.sock").string();
+};
+
+const std::string kHealthy =
+    R"({"daemon":{"version":"0.1.0","pid":4711,"uptime_seconds":11530.5,"state":"running",)"
+    R"("config_file":"/etc/postern/postern.toml","last_reload":{"success":true,)"
+    R"("unix_seconds":1795345204,"message":"2 mailers"},"on_failure":"closed"},"queue_form":"nft",)"
+    R"("workers":[{"index":0,"queue":25,"sessions":3,"packets":1000,"enobufs":0,)"
+    R"("kernel_queue_dropped":0,"kernel_user_dropped":0},{"index":1,"queue":26,"sessions":0,)"
+    R"("packets":7,"enobufs":1,"kernel_queue_dropped":12,"kernel_user_dropped":3}],)"
+    R"("mailers":[{"name":"mx1","addresses":["203.0.113.25","2001:db8:2::25"],"sessions_open":3,)"
+    R"("upstream_ok":true,"last_upstream_error":""}],"sessions_open":3,)"
+    R"("blocked_today":[{"reason":"relay_denied","count":4},{"reason":"timeout","count":12}],)"
+    R"("healthy":true,"problems":[]})";
+
+TEST_F(PosternOnline, StatusIsOneScreen) {
+  FakeDaemon daemon(socket_, {kHealthy + "\n"});
+  const Finished status = postern({"status"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"status"})");
+  EXPECT_EQ(status.code, 0);
+  EXPECT_EQ(status.err, "");
+  EXPECT_EQ(status.out, R"(posternd 0.1.0
+  state       running, healthy
+  process     4711, up 3h 12m
+  config      /etc/postern/postern.toml, reload of 2026-11-22 11:00:04 succeeded: 2 mailers
+  queue form  nft
+  on failure  closed
+  sessions    3
+
+Workers
+  worker  queue  sessions  packets  overruns  dropped: queue full  not delivered
+       0     25         3     1000         0                    0              0
+       1     26         0        7         1                   12              3
+
+Mailers
+  mailer  addresses                     sessions  state
+  mx1     203.0.113.25, 2001:db8:2::25         3  reachable
+
+Blocked today
+  relay_denied   4
+  timeout       12
+)");
+}
+
+TEST_F(PosternOnline, StatusOfAnUnhealthyDaemonNamesTheProblemsAndExitsWithOne) {
+  FakeDaemon daemon(
+      socket_,
+      {R"({"daemon":{"version":"0.1.0","pid":1,"uptime_seconds":3,"state":"draining",)"
+       R"("config_file":"/c","last_reload":{"success":false,"unix_seconds":0,"message":"/c:1:1"},)"
+       R"("on_failure":"open"},"queue_form":"xtables","workers":[],"mailers":[{"name":"mx1",)"
+       R"("addresses":["203.0.113.25"],"sessions_open":0,"upstream_ok":false,)"
+       R"("last_upstream_error":"refused"},{"name":"mx2","addresses":[],"sessions_open":0}],)"
+       R"("sessions_open":0,"blocked_today":[],"healthy":false,)",
+       R"("problems":["mx1 refuses connections","the last reload failed"]})"});
+  const Finished status = postern({"status"});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_EQ(status.out, R"(posternd 0.1.0
+  state       draining, not healthy
+  process     1, up 3s
+  config      /c, reload of 1970-01-01 00:00:00 failed: /c:1:1
+  queue form  xtables
+  on failure  open
+  sessions    0
+
+Workers
+  worker  queue  sessions  packets  overruns  dropped: queue full  not delivered
+
+Mailers
+  mailer  addresses     sessions  state
+  mx1     203.0.113.25         0  not reachable: refused
+  mx2     -                    0  not tried yet
+
+Blocked today
+  nothing
+
+Problems
+  - mx1 refuses connections
+  - the last reload failed
+)");
+}
+
+TEST_F(PosternOnline, StatusPassesJsonOn) {
+  FakeDaemon daemon(socket_, {kHealthy + "\n"});
+  const Finished status = postern({"status", "--json"});
+  EXPECT_EQ(status.code, 0);
+  EXPECT_TRUE(status.out.starts_with(R"({"daemon":{"version":"0.1.0","pid":4711,)")) << status.out;
+  EXPECT_TRUE(status.out.ends_with("\"problems\":[]}\n")) << status.out;
+}
+
+TEST_F(PosternOnline, StatusSurvivesAnAnswerWithNothingInIt) {
+  FakeDaemon daemon(socket_, {"{\"daemon\":[],\"workers\":{},\"mailers\":7}\n"});
+  const Finished status = postern({"status"});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_TRUE(status.out.starts_with("posternd -\n")) << status.out;
+}
+
+TEST_F(PosternOnline, CountersAreAlignedUnderTheirPrometheusNames) {
+  FakeDaemon daemon(
+      socket_, {R"({"counters":[{"name":"postern_flows_total","labels":{"direction":"inbound",)"
+                R"("verdict":"divert_external","reason":"none"},"value":12},{"name":"postern_up",)"
+                R"("labels":{},"value":1},{"name":"postern_kernel_packets_total",)"
+                R"("labels":{"counter":"leaked"},"value":0}]})"
+                "\n"});
+  const Finished counters = postern({"counters"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"counters"})");
+  EXPECT_EQ(counters.code, 0);
+  EXPECT_EQ(
+      counters.out,
+      R"(  postern_flows_total{direction="inbound",verdict="divert_external",reason="none"}  12
+  postern_up                                                                         1
+  postern_kernel_packets_total{counter="leaked"}                                     0
+)");
+}
+
+const std::string kRecipient =
+    R"({"unix_seconds":1795345204,"client":"198.51.100.2","client_port":1234,)"
+    R"("server":"203.0.113.25","server_port":25,"what":"recipient","detail":"bad@far.example",)"
+    R"("reason":"relay_denied","mailer":"mx1"})";
+const std::string kPacket =
+    R"({"unix_seconds":1795345205,"client":"2001:db8:1::2","client_port":40000,)"
+    R"("server":"2001:db8:2::99","server_port":25,"what":"packet","detail":"",)"
+    R"("reason":"unmanaged_destination","mailer":""})";
+
+TEST_F(PosternOnline, BlockedShowsOneLineAnAttempt) {
+  // Cut where no line ends.
+  FakeDaemon daemon(socket_,
+                    {kRecipient.substr(0, 20), kRecipient.substr(20) + "\n" + kPacket, "\n"});
+  const Finished blocked = postern({"blocked"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"blocked","limit":50,"follow":false})");
+  EXPECT_EQ(blocked.code, 0);
+  EXPECT_EQ(
+      blocked.out,
+      R"(when                 from                   to                     what       why                    detail
+2026-11-22 11:00:04  198.51.100.2:1234      203.0.113.25:25        recipient  relay_denied           bad@far.example at mx1
+2026-11-22 11:00:05  [2001:db8:1::2]:40000  [2001:db8:2::99]:25    packet     unmanaged_destination  -
+)");
+}
+
+TEST_F(PosternOnline, BlockedPassesItsOptionsAndJsonOn) {
+  FakeDaemon daemon(socket_, {kRecipient + "\n" + kPacket + "\n"});
+  const Finished blocked = postern({"blocked", "--follow", "--limit", "7", "--json"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"blocked","limit":7,"follow":true})");
+  EXPECT_EQ(blocked.code, 0);
+  EXPECT_EQ(blocked.out, kRecipient + "\n" + kPacket + "\n");
+}
+
+TEST_F(PosternOnline, BlockedKeepsAClientsEscapeSequencesFromTheTerminal) {
+  FakeDaemon daemon(socket_,
+                    {R"({"unix_seconds":0,"client":"198.51.100.2","client_port":1,"server":)"
+                     R"("203.0.113.25","server_port":25,"what":"command","detail":)"
+                     R"("\u001b[2J\u009b2J\r\n","reason":"control_character","mailer":"mx1"})"
+                     "\n"});
+  const Finished blocked = postern({"blocked"});
+  EXPECT_NE(blocked.out.find(R"(\x1b[2J\xc2\x9b2J\x0d\x0a at mx1)"), std::string::npos)
+      << blocked.out;
+}
+
+TEST_F(PosternOnline, ReloadSaysThatItIsDone) {
+  FakeDaemon daemon(socket_, {"{\"ok\":true,\"message\":\"2 mailers, 3 domains\"}\n"});
+  const Finished reload = postern({"reload"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"reload"})");
+  EXPECT_EQ(reload.code, 0);
+  EXPECT_EQ(reload.out, "reloaded: 2 mailers, 3 domains\n");
+}
+
+TEST_F(PosternOnline, ReloadShowsEveryErrorOfARefusedConfiguration) {
+  FakeDaemon daemon(
+      socket_,
+      {R"({"ok":false,"diagnostics":["postern.toml:3:1: error: a","postern.toml:4:1: error: b"]})"
+       "\n"});
+  const Finished reload = postern({"reload"});
+  EXPECT_EQ(reload.code, 1);
+  EXPECT_EQ(reload.out, "");
+  EXPECT_EQ(reload.err,
+            "postern.toml:3:1: error: a\npostern.toml:4:1: error: b\n"
+            "not reloaded, the old configuration stays in force\n");
+}
+
+TEST_F(PosternOnline, DrainSaysThatItHasBegun) {
+  FakeDaemon daemon(socket_, {"{\"ok\":true}\n"});
+  const Finished drain = postern({"drain"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"drain"})");
+  EXPECT_EQ(drain.code, 0);
+  EXPECT_EQ(drain.out, "draining: no new sessions are taken\n");
+}
+
+TEST_F(PosternOnline, ShowsTheDaemonsError) {
+  FakeDaemon daemon(socket_, {"{\"error\":\"too busy\"}\n"});
+  const Finished status = postern({"status"});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_EQ(status.out, "");
+  EXPECT_EQ(status.err, "posternd: too busy\n");
+}
+
+TEST_F(PosternOnline, SaysWhatToDoIfNobodyListens) {
+  EXPECT_EQ(postern({"status"}).err,
+            socket_ +
+                ": No such file or directory: is posternd running? systemctl status "
+                "posternd\n");
+  tests::leave_dead_socket(socket_);
+  const Finished status = postern({"status"});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_EQ(status.err,
+            socket_ + ": Connection refused: is posternd running? systemctl status posternd\n");
+}
+
+TEST_F(PosternOnline, SaysWhoMayAskIfItMayNot) {
+  FakeDaemon daemon(socket_, {});
+  std::filesystem::permissions(socket_, std::filesystem::perms::none);
+  const Finished status = tests::run({.program = POSTERN_PROGRAM,
+                                      .arguments = {"status", "--socket", socket_},
+                                      .unprivileged = true});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_EQ(status.err,
+            socket_ +
+                ": Permission denied: only root and the members of its group may ask: try "
+                "sudo\n");
+}
+
+TEST_F(PosternOnline, RefusesAnAnswerThatIsNoDocument) {
+  const std::string said = socket_ +
+                           ": what answers here does not speak as posternd does; are `postern` "
+                           "and `posternd` of one version?\n";
+  for (const char* answer : {"220 mx1 ESMTP\r\n", "[]\n", "{\"cut\":"}) {
+    std::filesystem::remove(socket_);
+    FakeDaemon daemon(socket_, {answer});
+    const Finished status = postern({"status"});
+    EXPECT_EQ(status.code, 1) << answer;
+    EXPECT_EQ(status.err, said) << answer;
+  }
+  std::filesystem::remove(socket_);
+  FakeDaemon silent(socket_, {});
+  EXPECT_EQ(postern({"status"}).err, socket_ + ": posternd closed without an answer\n");
+}
+
+TEST_F(PosternOnline, FindsTheSocketInTheConfiguration) {
+  const std::string config =
+      directory_.write("postern.toml", "[gateway]\ncontrol_socket = \"" + socket_ + "\"\n");
+  FakeDaemon daemon(socket_, {"{\"ok\":true}\n"});
+  const Finished drain =
+      tests::run({.program = POSTERN_PROGRAM, .arguments = {"drain", "--config", config}});
+  EXPECT_EQ(drain.code, 0) << drain.err;
+}
+
+}  // namespace
+}  // namespace postern::gateway
