@@ -104,8 +104,10 @@ std::size_t Dialogue::read_command(std::string_view input, Output& out) {
     case LineStatus::complete:
       break;
   }
-  if (parse_command(line.text).spec.verb == Verb::data && !replies_.empty()) {
-    // Whether there is a recipient to send a body to is known when every reply before it has come.
+  const Verb verb = parse_command(line.text).spec.verb;
+  if ((verb == Verb::mail || verb == Verb::data) && !replies_.empty()) {
+    // Whether a transaction is open, and has a recipient to send a body to, is known when every
+    // reply before it has come.
     holds_client_ = true;
     return 0;
   }
@@ -175,6 +177,11 @@ void Dialogue::on_hello(const Command& command, Answer answer, Output& out) {
 }
 
 void Dialogue::on_mail(std::string_view argument, Output& out) {
+  if (has_mail_) {
+    // The server refuses it too (RFC 5321 4.1.4), but what was judged by the sender, and SMTPUTF8,
+    // must stay what the open transaction has.
+    return refuse_saying("503 5.5.1 nested MAIL command\r\n", Reason::bad_sequence, {}, out);
+  }
   const auto text = behind_keyword(argument, "FROM:");
   if (!text) {
     return refuse(Reason::syntax_error, {}, out);
@@ -192,7 +199,8 @@ void Dialogue::on_mail(std::string_view argument, Output& out) {
     return refuse(Reason::smtputf8_required, sender, out);
   }
   smtputf8_ = parameters->smtputf8;
-  sender_is_refused_for_foreign_ = client_.zone == rules::Zone::internal &&
+  sender_is_refused_for_foreign_ = policy_->require_local_sender &&
+                                   client_.zone == rules::Zone::internal &&
                                    rules::decide_originator(*policy_, parsed->path) != Reason::none;
   forward("MAIL", "FROM:" + sender + parameters->text, Answer::mail, out);
 }
@@ -357,7 +365,7 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
 }
 
 void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
-  const bool is_filtered = answer == Answer::ehlo && reply.code == 250;
+  const bool is_filtered = answer == Answer::ehlo && reply.is_positive();
   if (!is_filtered) {
     out.to_client += reply.text;
   }
@@ -367,12 +375,14 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
         FilteredEhlo filtered = filter_ehlo(reply.text);
         offered_ = filtered.offered;
         out.to_client += filtered.text;
+        smtputf8_ = false;
         reset_transaction();
       }
       return;
     case Answer::helo:
       if (reply.is_positive()) {
         offered_ = {};
+        smtputf8_ = false;
         reset_transaction();
       }
       return;
@@ -399,7 +409,9 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
       reset_transaction();
       return;
     case Answer::rset:
-      reset_transaction();
+      if (reply.is_positive()) {
+        reset_transaction();
+      }
       return;
     case Answer::noop:
     case Answer::quit:
@@ -444,12 +456,17 @@ void Dialogue::answer(std::string text, Output& out) {
 }
 
 void Dialogue::refuse(Reason reason, std::string_view detail, Output& out) {
+  refuse_saying(render_reply(reason, detail), reason, detail, out);
+}
+
+void Dialogue::refuse_saying(std::string text, Reason reason, std::string_view detail,
+                             Output& out) {
   out.events.emplace_back(rules::CommandRefused{.mailer = mailer_->id,
                                                 .zone = client_.zone,
                                                 .reason = reason,
                                                 .detail = make_printable(detail)});
   if (++errors_ < settings_->max_errors) {
-    return answer(render_reply(reason, detail), out);
+    return answer(std::move(text), out);
   }
   answer(render_reply(Reason::too_many_errors), out);
   end_after_replies(Reason::too_many_errors, out);

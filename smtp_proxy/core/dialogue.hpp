@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "rules/path.hpp"
@@ -90,6 +91,7 @@ class Dialogue {
   void forward(std::string_view verb, std::string_view argument, Answer answer, Output& out);
   void answer(std::string text, Output& out);
   void refuse(rules::Reason reason, std::string_view detail, Output& out);
+  void refuse_saying(std::string text, rules::Reason reason, std::string_view detail, Output& out);
   void flush_ours(Output& out);
   void end_after_replies(rules::Reason reason, Output& out);
   void end(rules::Reason reason, Output& out);
