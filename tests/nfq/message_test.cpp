@@ -137,7 +137,7 @@ TEST(QueueMessage, OfTheKernelsErrorCarriesItsNumber) {
   const int error = -EBUSY;
   std::memcpy(octets.data() + sizeof(nlmsghdr), &error, sizeof(error));
   EXPECT_EQ(parse(octets).errors, std::vector<int>{EBUSY});
-  octets.resize(octets.size() - 1);
+  octets.pop_back();
   EXPECT_TRUE(parse(octets).errors.empty());
 }
 
