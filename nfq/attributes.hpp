@@ -14,9 +14,7 @@ template <typename Function>
 void for_each_attribute(const nlmsghdr* message, std::size_t header_octets, Function&& function) {
   const auto* at = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, header_octets));
   const auto* end = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
-  const auto left = [&] {
-    return static_cast<int>(end - static_cast<const char*>(static_cast<const void*>(at)));
-  };
+  const auto left = [&] { return static_cast<int>(end - reinterpret_cast<const char*>(at)); };
   for (; mnl_attr_ok(at, left()); at = mnl_attr_next(at)) {
     function(at);
   }

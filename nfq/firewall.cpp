@@ -83,7 +83,7 @@ Firewall::Firewall(const Settings& settings)
 
 Firewall::~Firewall() {
   if (installed_) {
-    static_cast<void>(remove());
+    [[maybe_unused]] const auto removed = remove();
   }
 }
 
@@ -100,7 +100,7 @@ void Firewall::install(const rules::Policy& policy) {
     done = apply(install_ruleset(policy, settings_, form_));
   }
   if (!done) {
-    static_cast<void>(remove());
+    [[maybe_unused]] const auto removed = remove();
     throw std::runtime_error("cannot install the firewall: " + done.error());
   }
 }

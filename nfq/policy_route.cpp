@@ -21,10 +21,10 @@ namespace {
 
 using Message = std::vector<std::uint8_t>;
 constexpr std::size_t kMessageOctets = 512;
-constexpr std::size_t kReceiveOctets = 32 * 1024;  // what the kernel fills at most while it dumps
+constexpr std::size_t kReceiveOctets = 32'768;  // what the kernel fills at most while it dumps
 
 nlmsghdr* header_of(Message& message) {
-  return static_cast<nlmsghdr*>(static_cast<void*>(message.data()));
+  return reinterpret_cast<nlmsghdr*>(message.data());
 }
 
 // One request and its answers. errno values, 0 for success.
@@ -150,7 +150,7 @@ int remove_ours(RouteSocket& socket, std::uint8_t family, std::uint16_t dump_typ
                 std::uint16_t delete_type, bool (*is_ours)(const nlmsghdr*)) {
   Message request;
   auto* header = start_message<Header>(request, dump_type, NLM_F_DUMP);
-  static_cast<std::uint8_t*>(static_cast<void*>(header))[0] = family;  // first in both headers
+  *reinterpret_cast<std::uint8_t*>(header) = family;  // first in both headers
   std::vector<Message> found;
   int error_number = socket.ask(std::move(request), [&](const nlmsghdr* answer) {
     if (is_ours(answer)) {
@@ -181,7 +181,7 @@ bool family_is_missing(int error_number) {
 
 PolicyRoute::~PolicyRoute() {
   if (installed_) {
-    static_cast<void>(remove());
+    [[maybe_unused]] const auto removed = remove();
   }
 }
 

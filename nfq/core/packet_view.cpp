@@ -14,16 +14,23 @@ using Parsed = std::expected<T, PacketError>;
 
 constexpr std::size_t kTcpOctetsNeeded = 14;  // up to and with the flags
 constexpr std::size_t kTcpHeaderOctets = 20;
+constexpr std::size_t kV4HeaderOctets = 20;  // without options
+constexpr std::size_t kV6HeaderOctets = 40;  // without extension headers
+constexpr std::size_t kExtensionUnit = 8;
 
 // IANA protocol numbers, as IPv4's Protocol and IPv6's Next Header.
-enum Protocol : std::uint8_t {
-  kHopByHop = 0,
-  kTcp = 6,
-  kRouting = 43,
-  kFragment = 44,
-  kAuthentication = 51,
-  kDestinationOptions = 60,
-};
+constexpr std::uint8_t kHopByHop = 0;
+constexpr std::uint8_t kTcp = 6;
+constexpr std::uint8_t kRouting = 43;
+constexpr std::uint8_t kFragment = 44;
+constexpr std::uint8_t kAuthentication = 51;
+constexpr std::uint8_t kDestinationOptions = 60;
+
+// IPv4 option types.
+constexpr std::uint8_t kEndOfList = 0;
+constexpr std::uint8_t kNoOperation = 1;
+constexpr std::uint8_t kLooseSourceRoute = 131;
+constexpr std::uint8_t kStrictSourceRoute = 137;
 
 std::uint16_t read_u16(Octets octets, std::size_t offset) {
   return static_cast<std::uint16_t>(octets[offset] << 8U | octets[offset + 1]);
@@ -51,10 +58,6 @@ Parsed<TcpPacket> parse_tcp(Octets octets, const rules::IpAddress& source,
 
 // RFC 791 3.1. Loose and strict source routes name further destinations that nobody judged.
 Parsed<void> check_v4_options(Octets options) {
-  constexpr std::uint8_t kEndOfList = 0;
-  constexpr std::uint8_t kNoOperation = 1;
-  constexpr std::uint8_t kLooseSourceRoute = 131;
-  constexpr std::uint8_t kStrictSourceRoute = 137;
   while (!options.empty() && options[0] != kEndOfList) {
     if (options[0] == kNoOperation) {
       options = options.subspan(1);
@@ -78,20 +81,20 @@ rules::IpAddress read_v4(Octets octets, std::size_t offset) {
 }
 
 Parsed<TcpPacket> parse_v4(Octets octets) {
-  constexpr std::size_t kFixedOctets = 20;
-  if (octets.size() < kFixedOctets) {
+  if (octets.size() < kV4HeaderOctets) {
     return std::unexpected(PacketError::truncated);
   }
   const std::size_t header_octets = static_cast<std::size_t>(octets[0] & 0x0fU) * 4;
   const std::size_t total_octets = read_u16(octets, 2);
-  if (header_octets < kFixedOctets || octets.size() < header_octets ||
+  if (header_octets < kV4HeaderOctets || octets.size() < header_octets ||
       total_octets < header_octets) {
     return std::unexpected(PacketError::truncated);
   }
   if ((read_u16(octets, 6) & 0x1fffU) != 0) {
     return std::unexpected(PacketError::late_fragment);
   }
-  if (auto checked = check_v4_options(octets.subspan(kFixedOctets, header_octets - kFixedOctets));
+  if (auto checked =
+          check_v4_options(octets.subspan(kV4HeaderOctets, header_octets - kV4HeaderOctets));
       !checked) {
     return std::unexpected(checked.error());
   }
@@ -115,8 +118,7 @@ Parsed<rules::IpAddress> read_v6(Octets octets, std::size_t offset) {
 
 // The octets of the extension header that `octets` starts with, if the next one may be looked at.
 Parsed<std::size_t> measure_extension(std::uint8_t type, Octets octets) {
-  constexpr std::size_t kUnit = 8;
-  if (octets.size() < kUnit) {
+  if (octets.size() < kExtensionUnit) {
     return std::unexpected(PacketError::truncated);
   }
   switch (type) {
@@ -124,7 +126,7 @@ Parsed<std::size_t> measure_extension(std::uint8_t type, Octets octets) {
       if ((read_u16(octets, 2) & 0xfff8U) != 0) {
         return std::unexpected(PacketError::late_fragment);
       }
-      return kUnit;
+      return kExtensionUnit;
     case kAuthentication:
       return (static_cast<std::size_t>(octets[1]) + 2) * 4;  // RFC 4302 2.2: its own unit
     case kRouting:
@@ -135,7 +137,7 @@ Parsed<std::size_t> measure_extension(std::uint8_t type, Octets octets) {
       [[fallthrough]];
     case kHopByHop:
     case kDestinationOptions:
-      return (static_cast<std::size_t>(octets[1]) + 1) * kUnit;
+      return (static_cast<std::size_t>(octets[1]) + 1) * kExtensionUnit;
     default:
       return std::unexpected(PacketError::not_tcp);
   }
@@ -158,13 +160,12 @@ Parsed<Octets> skip_extensions(std::uint8_t type, Octets octets) {
 }
 
 Parsed<TcpPacket> parse_v6(Octets octets) {
-  constexpr std::size_t kFixedOctets = 40;
-  if (octets.size() < kFixedOctets) {
+  if (octets.size() < kV6HeaderOctets) {
     return std::unexpected(PacketError::truncated);
   }
-  const std::size_t total_octets = kFixedOctets + read_u16(octets, 4);
+  const std::size_t total_octets = kV6HeaderOctets + read_u16(octets, 4);
   const Octets packet = octets.first(std::min(octets.size(), total_octets));
-  const auto transport = skip_extensions(octets[6], packet.subspan(kFixedOctets));
+  const auto transport = skip_extensions(octets[6], packet.subspan(kV6HeaderOctets));
   if (!transport) {
     return std::unexpected(transport.error());
   }

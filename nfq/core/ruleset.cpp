@@ -1,7 +1,6 @@
 #include "nfq/core/ruleset.hpp"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -168,7 +167,12 @@ constexpr std::string_view kTail = R"(		counter name leaked reject with tcp rese
 }
 )";
 
-using Substitution = std::pair<std::string_view, std::string>;
+constexpr std::string_view kXtables = R"(*mangle
+:POSTERN - [0:0]
+-A POSTERN -m mark --mark @PENDING_EXTERNAL@/@FIELD@ -j NFQUEUE @QUEUE@
+-A POSTERN -m mark --mark @PENDING_INTERNAL@/@FIELD@ -j NFQUEUE @QUEUE@
+COMMIT
+)";
 
 void replace_all(std::string& text, std::string_view name, std::string_view value) {
   for (std::size_t at = text.find(name); at != std::string::npos;
@@ -177,8 +181,9 @@ void replace_all(std::string& text, std::string_view name, std::string_view valu
   }
 }
 
+constexpr std::string_view kDigits = "0123456789abcdef";
+
 std::string hex(std::uint32_t value) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text = "0x00000000";
   for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4U) {
     *digit = kDigits[value & 0x0fU];
@@ -193,15 +198,29 @@ std::string last_queue(const Settings& settings) {
 // The program stops listening when it dies. Without `bypass` the kernel then drops, which is what
 // failing closed means.
 std::string queue_statement(const Settings& settings) {
-  const std::string first = std::to_string(settings.queue_base);
   const bool several = settings.queue_count > 1;
   const bool open = settings.on_failure == OnFailure::open;
-  std::string flags;
-  if (open || several) {
-    flags = std::string("flags ") + (open ? "bypass" : "") + (open && several ? "," : "") +
-            (several ? "fanout" : "") + " ";
+  std::string text = open && several ? "flags bypass,fanout to "
+                     : open          ? "flags bypass to "
+                     : several       ? "flags fanout to "
+                                     : "to ";
+  text += std::to_string(settings.queue_base);
+  if (several) {
+    text += "-" + last_queue(settings);
   }
-  return flags + "to " + (several ? first + "-" + last_queue(settings) : first);
+  return text;
+}
+
+std::string xtables_queue_arguments(const Settings& settings) {
+  std::string text = settings.queue_count > 1 ? "--queue-balance " : "--queue-num ";
+  text += std::to_string(settings.queue_base);
+  if (settings.queue_count > 1) {
+    text += ":" + last_queue(settings);
+  }
+  if (settings.on_failure == OnFailure::open) {
+    text += " --queue-bypass";
+  }
+  return text;
 }
 
 struct SetElements {
@@ -251,31 +270,36 @@ std::string refill(std::string_view set, const std::vector<std::string>& element
          (elements.empty() ? "" : "add element " + name + " { " + joined(elements) + " }\n");
 }
 
-std::string fill_in(std::string text, const rules::Policy& policy, const Settings& settings) {
-  const MarkField field(settings.mark_mask);
-  const SetElements sets = elements_of(policy);
-  const std::array substitutions{
-      Substitution{"@FIELD@", hex(field.mask())},
-      Substitution{"@FOREIGN@", hex(field.foreign_bits())},
-      Substitution{"@PENDING_EXTERNAL@", hex(field.value_of(Mark::pending_external))},
-      Substitution{"@PENDING_INTERNAL@", hex(field.value_of(Mark::pending_internal))},
-      Substitution{"@DIVERT_EXTERNAL@", hex(field.value_of(Mark::divert_external))},
-      Substitution{"@DIVERT_INTERNAL@", hex(field.value_of(Mark::divert_internal))},
-      Substitution{"@PASS@", hex(field.value_of(Mark::pass))},
-      Substitution{"@REJECT@", hex(field.value_of(Mark::reject))},
-      Substitution{"@OWNED@", hex(field.value_of(Mark::owned))},
-      Substitution{"@FLOOD_LIMIT@", std::string(kFloodLimit)},
-      Substitution{"@QUEUE@", queue_statement(settings)},
-      Substitution{"@EXTERNAL_PORT@", std::to_string(settings.proxy_ports[0])},
-      Substitution{"@INTERNAL_PORT@", std::to_string(settings.proxy_ports[1])},
-      Substitution{"@MAILERS4@", elements_line(sets.mailers4)},
-      Substitution{"@MAILERS6@", elements_line(sets.mailers6)},
-      Substitution{"@EXTERNAL_INTERFACES@", elements_line(sets.external_interfaces)},
-  };
+using Substitutions = std::vector<std::pair<std::string_view, std::string>>;
+
+void fill_in(std::string& text, const Substitutions& substitutions) {
   for (const auto& [name, value] : substitutions) {
     replace_all(text, name, value);
   }
-  return text;
+}
+
+Substitutions mark_values(const Settings& settings) {
+  const MarkField field(settings.mark_mask);
+  return {{"@FIELD@", hex(field.mask())},
+          {"@FOREIGN@", hex(field.foreign_bits())},
+          {"@PENDING_EXTERNAL@", hex(field.value_of(Mark::pending_external))},
+          {"@PENDING_INTERNAL@", hex(field.value_of(Mark::pending_internal))},
+          {"@DIVERT_EXTERNAL@", hex(field.value_of(Mark::divert_external))},
+          {"@DIVERT_INTERNAL@", hex(field.value_of(Mark::divert_internal))},
+          {"@PASS@", hex(field.value_of(Mark::pass))},
+          {"@REJECT@", hex(field.value_of(Mark::reject))},
+          {"@OWNED@", hex(field.value_of(Mark::owned))}};
+}
+
+Substitutions table_values(const rules::Policy& policy, const Settings& settings) {
+  const SetElements sets = elements_of(policy);
+  return {{"@FLOOD_LIMIT@", std::string(kFloodLimit)},
+          {"@QUEUE@", queue_statement(settings)},
+          {"@EXTERNAL_PORT@", std::to_string(settings.proxy_ports[0])},
+          {"@INTERNAL_PORT@", std::to_string(settings.proxy_ports[1])},
+          {"@MAILERS4@", elements_line(sets.mailers4)},
+          {"@MAILERS6@", elements_line(sets.mailers6)},
+          {"@EXTERNAL_INTERFACES@", elements_line(sets.external_interfaces)}};
 }
 
 }  // namespace
@@ -291,7 +315,9 @@ std::string install_ruleset(const rules::Policy& policy, const Settings& setting
   text += kGuardHead;
   text += open ? kGuardOpen : "";
   text += kTail;
-  return fill_in(std::move(text), policy, settings);
+  fill_in(text, mark_values(settings));
+  fill_in(text, table_values(policy, settings));
+  return text;
 }
 
 std::string update_ruleset(const rules::Policy& policy) {
@@ -311,19 +337,10 @@ std::string probe_ruleset(std::string_view table) {
 }
 
 std::string xtables_queue_ruleset(const Settings& settings) {
-  const MarkField field(settings.mark_mask);
-  const std::string queues =
-      settings.queue_count > 1
-          ? "--queue-balance " + std::to_string(settings.queue_base) + ":" + last_queue(settings)
-          : "--queue-num " + std::to_string(settings.queue_base);
-  const std::string bypass =
-      settings.on_failure == OnFailure::open ? " --queue-bypass" : std::string();
-  std::string text = std::string("*mangle\n:") + kXtablesChain + " - [0:0]\n";
-  for (const Mark mark : {Mark::pending_external, Mark::pending_internal}) {
-    text += std::string("-A ") + kXtablesChain + " -m mark --mark " + hex(field.value_of(mark)) +
-            "/" + hex(field.mask()) + " -j NFQUEUE " + queues + bypass + "\n";
-  }
-  return text + "COMMIT\n";
+  std::string text(kXtables);
+  fill_in(text, mark_values(settings));
+  fill_in(text, {{"@QUEUE@", xtables_queue_arguments(settings)}});
+  return text;
 }
 
 }  // namespace postern::nfq

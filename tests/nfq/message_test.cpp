@@ -6,6 +6,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -60,7 +61,7 @@ struct Seen {
 // From a copy of exactly that size, so that AddressSanitizer sees a read past the end.
 Seen parse(const Octets& octets) {
   const auto copy = std::make_unique<std::uint8_t[]>(octets.size());
-  std::memcpy(copy.get(), octets.data(), octets.size());
+  std::ranges::copy(octets, copy.get());
   Seen seen;
   seen.understood = parse_messages(
       {copy.get(), octets.size()},
