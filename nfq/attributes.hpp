@@ -13,7 +13,8 @@ namespace postern::nfq {
 template <typename Function>
 void for_each_attribute(const nlmsghdr* message, std::size_t header_octets, Function&& function) {
   const auto* at = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, header_octets));
-  const auto* end = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
+  // Not libmnl's tail, which rounds the length up: up to three octets that nobody sent.
+  const auto* end = reinterpret_cast<const char*>(message) + message->nlmsg_len;
   const auto left = [&] { return static_cast<int>(end - reinterpret_cast<const char*>(at)); };
   for (; mnl_attr_ok(at, left()); at = mnl_attr_next(at)) {
     function(at);
