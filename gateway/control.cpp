@@ -111,7 +111,8 @@ net::awaitable<void> ControlServer::answer(Socket& socket, const std::string& re
   if (command == nullptr) {
     co_await send_line(socket, error_json("a request is one line: {\"command\": NAME}"));
   } else if (*command == "status") {
-    co_await send_line(socket, co_await target_.status());
+    std::string status = co_await target_.status();
+    co_await send_line(socket, std::move(status));
   } else if (*command == "counters") {
     co_await send_line(socket, target_.counters());
   } else if (*command == "reload") {

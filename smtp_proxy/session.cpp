@@ -76,12 +76,19 @@ Session::~Session() {
 
 net::awaitable<void> Session::serve() {
   const auto self = shared_from_this();
-  if (co_await connect()) {
-    net::co_spawn(
-        co_await net::this_coro::executor, [self]() { return self->pump_server(); }, net::detached);
+  const bool is_connected = co_await connect();
+  if (is_connected) {
+    spawn_server_pump();
     co_await pump_client();
   }
   co_await finish();
+}
+
+// Apart from serve(): GCC 12 destroys a closure twice when it is made in a full expression with a co_await in it.
+void Session::spawn_server_pump() {
+  net::co_spawn(
+      client_may_go_on_.get_executor(), [self = shared_from_this()]() { return self->pump_server(); },
+      net::detached);
 }
 
 net::awaitable<bool> Session::connect() {

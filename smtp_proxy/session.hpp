@@ -63,6 +63,7 @@ class Session : public std::enable_shared_from_this<Session> {
   enum class Stage : std::uint8_t { connecting, talking, closing, closed };
 
   net::awaitable<bool> connect();
+  void spawn_server_pump();
   net::awaitable<void> pump_client();
   net::awaitable<void> pump_server();
   net::awaitable<void> flushed();
