@@ -32,6 +32,9 @@ class Conversation {
   // slows the client down.
   [[nodiscard]] bool wants_client_bytes() const;
   [[nodiscard]] const Dialogue& dialogue() const { return dialogue_; }
+  [[nodiscard]] std::size_t held_octets() const {
+    return client_.held_octets() + server_.held_octets() + dialogue_.held_octets();
+  }
 
  private:
   // Bytes the dialogue has not read, behind those it read in the last call.
@@ -41,6 +44,7 @@ class Conversation {
     std::string_view join(std::string_view bytes);
     void keep(std::string_view joined, std::size_t consumed);
     [[nodiscard]] bool empty() const { return read_ == held_.size(); }
+    [[nodiscard]] std::size_t held_octets() const { return held_.capacity(); }
 
    private:
     std::string held_;

@@ -68,6 +68,7 @@ class Dialogue {
   // Grows with every whole command, whole reply and piece of a body: what a timeout measures from.
   [[nodiscard]] std::uint32_t progress() const { return progress_; }
   [[nodiscard]] bool is_between_transactions() const;
+  [[nodiscard]] std::size_t held_octets() const { return replies_.held_octets(); }
   [[nodiscard]] const rules::Mailer& mailer() const { return *mailer_; }
   [[nodiscard]] rules::Zone zone() const { return client_.zone; }
 
