@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <tuple>
 
 namespace postern::gateway {
 
@@ -20,20 +19,21 @@ void DiagnosticLog::add(Diagnostic diagnostic) {
   if (diagnostic.severity == Severity::error) {
     ++errors_;
   }
-  diagnostics_.push_back(std::move(diagnostic));
+  // Other files keep the order they were read in: equal keys stay in the order of their insertion.
+  const Order order = diagnostic.file == file_ ? Order{false, diagnostic.line, diagnostic.column}
+                                               : Order{true, 0, 0};
+  diagnostics_.emplace(order, std::move(diagnostic));
 }
 
 Diagnostics DiagnosticLog::take_sorted() {
-  std::ranges::stable_sort(diagnostics_, [this](const Diagnostic& a, const Diagnostic& b) {
-    const bool a_elsewhere = a.file != file_;
-    const bool b_elsewhere = b.file != file_;
-    if (a_elsewhere || b_elsewhere) {
-      return a_elsewhere < b_elsewhere;  // other files keep the order they were read in
-    }
-    return std::tie(a.line, a.column) < std::tie(b.line, b.column);
-  });
+  Diagnostics out;
+  out.reserve(diagnostics_.size());
+  for (auto& [order, diagnostic] : diagnostics_) {
+    out.push_back(std::move(diagnostic));
+  }
+  diagnostics_.clear();
   errors_ = 0;
-  return std::move(diagnostics_);
+  return out;
 }
 
 std::string found_expected(std::string_view found, std::string_view expected,

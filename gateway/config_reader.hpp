@@ -7,10 +7,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -35,8 +37,10 @@ class DiagnosticLog {
   [[nodiscard]] Diagnostics take_sorted();
 
  private:
+  using Order = std::tuple<bool, std::uint32_t, std::uint32_t>;  // of another file, line, column
+
   std::string file_;
-  Diagnostics diagnostics_;
+  std::multimap<Order, Diagnostic> diagnostics_;
   std::size_t errors_ = 0;
 };
 

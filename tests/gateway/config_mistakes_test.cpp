@@ -57,6 +57,10 @@ const Row kRows[] = {
 )~"),
         R"~(postern.toml:1:9: error: Error while parsing table header: expected ']', saw '\n'; what follows was not read; correct this first
 )~"},
+    Row{"ControlCharacterInAHeader", std::string("[\x1f"),
+        "postern.toml:1:2: error: Error while parsing key: expected bare key starting character or string delimiter, saw '\\u001F'; what follows was not read; correct this first\n"},
+    Row{"LetterOutsideAscii", std::string("[network]\n\u03e4 = 1\n"),
+        "postern.toml:2:1: error: Error while parsing root table: expected keys, tables, whitespace or comments, saw '\u03e4'; what follows was not read; correct this first\n"},
     Row{"KeyTwice", std::string(R"~([network]
 a = 1
 a = 2
