@@ -90,8 +90,12 @@ void Log::use(const LogSettings& settings) {
   logger_->flush_on(spdlog::level::debug);
 }
 
+bool Log::shows(LogLevel level) const {
+  return logger_->should_log(to_spdlog(level));
+}
+
 void Log::line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
-  if (!logger_->should_log(to_spdlog(level))) {
+  if (!shows(level)) {
     return;
   }
   const std::string text = format_ == LogFormat::json ? to_json_line(level, message, fields)

@@ -31,6 +31,8 @@ class Log {
   // A reload may change level and format.
   void use(const LogSettings& settings);
 
+  // Ask before a line that is dear to put together.
+  [[nodiscard]] bool shows(LogLevel level) const;
   void line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
 
  private:

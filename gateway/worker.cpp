@@ -132,7 +132,8 @@ void Worker::log_upstream(const rules::Ends& ends, const rules::Event& event) {
                  {"client", to_text(ends.client)},
                  {"server", to_text(ends.server)}});
     }
-  } else if (const auto* closed = std::get_if<rules::SessionClosed>(&event)) {
+  } else if (const auto* closed = std::get_if<rules::SessionClosed>(&event);
+             closed != nullptr && log_.shows(LogLevel::debug)) {
     log_.line(LogLevel::debug, "session closed",
               {{"mailer", mailer_name(closed->mailer)},
                {"client", to_text(ends.client)},

@@ -6,6 +6,7 @@
 #include <array>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "nfq/command.hpp"
 
@@ -14,7 +15,12 @@ namespace {
 
 using Result = std::expected<void, std::string>;
 
-constexpr std::array kXtablesPrograms{"iptables", "ip6tables"};
+struct XtablesFamily {
+  const char* program;
+  const char* nft_name;
+};
+constexpr std::array kXtablesFamilies{XtablesFamily{"iptables", "ip"},
+                                      XtablesFamily{"ip6tables", "ip6"}};
 constexpr int kMaxDoubledJumps = 16;
 
 Result apply(std::string_view ruleset) {
@@ -68,12 +74,25 @@ Result remove_xtables(const std::string& program) {
 }
 
 Result for_each_family(const auto& step) {
-  for (const char* program : kXtablesPrograms) {
-    if (const Result done = step(program); !done) {
+  for (const XtablesFamily& family : kXtablesFamilies) {
+    if (const Result done = step(family.program); !done) {
       return done;
     }
   }
   return {};
+}
+
+std::expected<std::string, std::string> list_mangle(const XtablesFamily& family) {
+  return run_command({"nft", "list", "table", family.nft_name, "mangle"});
+}
+
+// iptables over nftables makes its table at the first use and never takes it away.
+void remove_mangle_if_empty(const XtablesFamily& family) {
+  const auto listing = list_mangle(family);
+  if (listing && has_no_rules(*listing)) {
+    [[maybe_unused]] const auto removed =
+        run_command({"nft", "delete", "table", family.nft_name, "mangle"});
+  }
 }
 
 }  // namespace
@@ -93,6 +112,9 @@ void Firewall::install(const rules::Policy& policy) {
   // drop new flows.
   Result done;
   if (form_ == QueueForm::xtables) {
+    for (std::size_t i = 0; i < kXtablesFamilies.size(); ++i) {
+      mangle_is_ours_[i] = !list_mangle(kXtablesFamilies[i]);
+    }
     done =
         for_each_family([&](const char* program) { return install_xtables(program, settings_); });
   }
@@ -115,6 +137,11 @@ std::expected<void, std::string> Firewall::remove() {
   Result queue;
   if (form_ == QueueForm::xtables) {
     queue = for_each_family([](const char* program) { return remove_xtables(program); });
+    for (std::size_t i = 0; i < kXtablesFamilies.size(); ++i) {
+      if (std::exchange(mangle_is_ours_[i], false)) {
+        remove_mangle_if_empty(kXtablesFamilies[i]);
+      }
+    }
   }
   return table ? queue : table;
 }
@@ -125,6 +152,22 @@ std::expected<std::vector<KernelCounter>, std::string> kernel_counters() {
     return std::unexpected(listing.error());
   }
   return parse_counters(*listing);
+}
+
+bool has_no_rules(std::string_view listing) {
+  std::istringstream lines{std::string(listing)};
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t start = line.find_first_not_of(" \t");
+    const std::string_view text =
+        start == std::string::npos ? std::string_view{} : std::string_view(line).substr(start);
+    const bool is_frame = text.empty() || text == "}" || text.starts_with("table ") ||
+                          text.starts_with("chain ") || text.starts_with('#') ||
+                          (text.starts_with("type ") && text.ends_with("policy accept;"));
+    if (!is_frame) {
+      return false;
+    }
+  }
+  return true;
 }
 
 std::vector<KernelCounter> parse_counters(std::string_view listing) {

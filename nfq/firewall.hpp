@@ -8,6 +8,7 @@
 //           transaction a change.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <string>
@@ -46,10 +47,14 @@ class Firewall {
   Settings settings_;
   QueueForm form_;
   bool installed_ = false;
+  // By family: the table `mangle` was not there before us.
+  std::array<bool, 2> mangle_is_ours_{};
 };
 
 // What the kernel itself dropped, rejected and handed on since the table was installed.
 [[nodiscard]] std::expected<std::vector<KernelCounter>, std::string> kernel_counters();
+// Whether what `nft list table` printed holds chains only, and they let everything through.
+[[nodiscard]] bool has_no_rules(std::string_view listing);
 // Reads what `nft list counters` prints.
 [[nodiscard]] std::vector<KernelCounter> parse_counters(std::string_view listing);
 

@@ -38,7 +38,8 @@ Proxy::Proxy(net::io_context& context, std::array<std::uint16_t, 2> ports, Sessi
       settings_(std::move(settings)),
       max_sessions_(max_sessions),
       sink_(sink),
-      clock_(context) {
+      clock_(context),
+      readiness_(context) {
   open_listener(Family::v4, ports[0], rules::Zone::external);
   open_listener(Family::v4, ports[1], rules::Zone::internal);
   open_listener(Family::v6, ports[0], rules::Zone::external);
@@ -58,7 +59,15 @@ void Proxy::open_listener(Family family, std::uint16_t port, rules::Zone zone) {
       {.socket = net::posix::stream_descriptor(context_, socket->release()), .zone = zone});
 }
 
+// What a hard stop leaves: each session is held by coroutines that wait on it.
+Proxy::~Proxy() {
+  for (const auto& session : sessions_) {
+    session->abandon();
+  }
+}
+
 void Proxy::start() {
+  readiness_.start();
   for (Listener& listener : listeners_) {
     net::co_spawn(context_, [this, &listener]() { return accept(listener); }, net::detached);
   }
@@ -115,15 +124,23 @@ void Proxy::turn_away(const Accepted& accepted, Reason reason) {
 }
 
 void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone) {
-  auto session = std::make_shared<Session>(context_.get_executor(), std::move(accepted), settings_,
-                                           mailer, zone, buffers_, sink_);
+  const rules::Ends ends = accepted.ends;
+  std::shared_ptr<Session> session;
+  try {
+    session = std::make_shared<Session>(context_, readiness_, std::move(accepted), settings_,
+                                        mailer, zone, buffers_, sink_);
+  } catch (
+      const std::exception&) {  // no memory, or no room in the epoll: this client's bad luck only
+    sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::internal_error});
+    return;
+  }
   const auto place = sessions_.insert(sessions_.end(), session);
   net::co_spawn(
       context_, [session]() { return session->serve(); },
-      [this, place](const std::exception_ptr& failure) {
+      [this, place, ends](const std::exception_ptr& failure) {
         sessions_.erase(place);
         if (failure) {
-          sink_.on_event(rules::Ends{}, rules::ConnectionRefused{.reason = Reason::internal_error});
+          sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::internal_error});
         }
         finish_drain_if_done();
       });

@@ -30,6 +30,10 @@ class Proxy {
   Proxy(net::io_context& context, std::array<std::uint16_t, 2> ports, SessionSettings settings,
         std::size_t max_sessions, rules::EventSink& sink);
 
+  ~Proxy();
+  Proxy(const Proxy&) = delete;
+  Proxy& operator=(const Proxy&) = delete;
+
   void start();
   // For sessions from now on; those that live keep what they began with.
   void use(SessionSettings settings, std::size_t max_sessions);
@@ -60,6 +64,7 @@ class Proxy {
   rules::EventSink& sink_;
   std::list<Listener> listeners_;
   net::steady_timer clock_;
+  Readiness readiness_;
   WorkBuffers buffers_;
   Sessions sessions_;
   bool is_draining_ = false;

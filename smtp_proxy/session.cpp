@@ -50,20 +50,20 @@ rules::UpstreamError to_upstream_error(std::error_code error) {
 
 }  // namespace
 
-Session::Session(const net::any_io_executor& executor, Accepted accepted, SessionSettings settings,
-                 const rules::Mailer& mailer, rules::Zone zone, WorkBuffers& buffers,
-                 rules::EventSink& sink)
+Session::Session(net::io_context& context, Readiness& readiness, Accepted accepted,
+                 SessionSettings settings, const rules::Mailer& mailer, rules::Zone zone,
+                 WorkBuffers& buffers, rules::EventSink& sink)
     : settings_(std::move(settings.smtp)),
       buffers_(buffers),
       sink_(sink),
       ends_(accepted.ends),
-      client_(executor),
-      server_(executor),
+      client_(readiness),
+      server_(readiness),
       conversation_(Dialogue(std::move(settings.policy), mailer, zone, *settings_)),
-      client_may_go_on_(executor, Clock::time_point::max()),
+      client_may_go_on_(context, Clock::time_point::max()),
       started_(Clock::now()),
       deadline_(started_ + settings_->connect_timeout) {
-  client_.open(std::move(accepted.socket), ends_.client.address.is_v4());
+  client_.open(std::move(accepted.socket));
   sink_.on_event(ends_, rules::SessionOpened{.mailer = mailer.id, .zone = zone});
 }
 
@@ -87,8 +87,8 @@ net::awaitable<void> Session::serve() {
 // Apart from serve(): GCC 12 destroys a closure twice when it is made in a full expression with a co_await in it.
 void Session::spawn_server_pump() {
   net::co_spawn(
-      client_may_go_on_.get_executor(), [self = shared_from_this()]() { return self->pump_server(); },
-      net::detached);
+      client_may_go_on_.get_executor(),
+      [self = shared_from_this()]() { return self->pump_server(); }, net::detached);
 }
 
 net::awaitable<bool> Session::connect() {
@@ -97,7 +97,7 @@ net::awaitable<bool> Session::connect() {
     fail_connect(socket.error());
     co_return false;
   }
-  server_.open(std::move(*socket), ends_.server.address.is_v4());
+  server_.open(std::move(*socket));
   co_await server_.writable();
   if (stage_ != Stage::connecting) {
     co_return false;
@@ -263,12 +263,19 @@ void Session::start_closing(End how) {
   stage_ = Stage::closing;
   deadline_ = Clock::now() + settings_->closing_timeout;
   client_may_go_on_.cancel();
-  client_.cancel();
+  client_.wake();
+  server_.wake();
   if (how == End::reset_server) {
     server_.reset();
   } else {
     server_.close();
   }
+}
+
+void Session::abandon() {
+  const auto self = shared_from_this();
+  client_.abandon();
+  server_.abandon();
 }
 
 net::awaitable<void> Session::finish() {

@@ -41,9 +41,9 @@ struct SessionSettings {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(const net::any_io_executor& executor, Accepted accepted, SessionSettings settings,
-          const rules::Mailer& mailer, rules::Zone zone, WorkBuffers& buffers,
-          rules::EventSink& sink);
+  Session(net::io_context& context, Readiness& readiness, Accepted accepted,
+          SessionSettings settings, const rules::Mailer& mailer, rules::Zone zone,
+          WorkBuffers& buffers, rules::EventSink& sink);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -56,6 +56,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // A stop: idle sessions end now, the others after their transaction.
   void drain();
   void end_session(rules::Reason reason);
+  // Destroys the coroutines where they wait.
+  void abandon();
 
   [[nodiscard]] rules::MailerId mailer_id() const { return conversation_.dialogue().mailer().id; }
 

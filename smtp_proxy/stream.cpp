@@ -1,18 +1,15 @@
 #include "smtp_proxy/stream.hpp"
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 namespace postern::smtp_proxy {
 namespace {
-
-constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 
 bool would_block() {
   return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
@@ -20,34 +17,36 @@ bool would_block() {
 
 }  // namespace
 
-void Stream::open(FileDescriptor socket, bool is_v4) {
-  socket_.assign(is_v4 ? net::ip::tcp::v4() : net::ip::tcp::v6(), socket.get());
-  (void)socket.release();
-}
-
-net::awaitable<void> Stream::readable() {
-  co_await socket_.async_wait(net::socket_base::wait_read, use_tuple);
-}
-
-net::awaitable<void> Stream::writable() {
-  co_await socket_.async_wait(net::socket_base::wait_write, use_tuple);
+void Stream::open(FileDescriptor socket) {
+  socket_ = std::move(socket);
+  watch_.start(socket_.get());
 }
 
 Stream::ReadResult Stream::read(std::span<char> buffer) {
-  const ssize_t got = recv(socket_.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  const ssize_t got = recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (got < static_cast<ssize_t>(buffer.size())) {
+    watch_.was_read_empty();
+  }
   if (got > 0) {
     return {.status = Read::bytes, .bytes = {buffer.data(), static_cast<std::size_t>(got)}};
   }
   return {.status = got < 0 && would_block() ? Read::nothing_yet : Read::end, .bytes = {}};
 }
 
-std::size_t Stream::send(std::string_view bytes) {
-  const ssize_t sent =
-      ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent < 0) {
-    return would_block() ? 0 : bytes.size();
+std::size_t Stream::taken(ssize_t sent, std::size_t offered) {
+  if (sent < 0 && !would_block()) {
+    return offered;
   }
-  return static_cast<std::size_t>(sent);
+  const std::size_t octets = sent < 0 ? 0 : static_cast<std::size_t>(sent);
+  if (octets < offered) {
+    watch_.was_written_full();
+  }
+  return octets;
+}
+
+std::size_t Stream::send(std::string_view bytes) {
+  return taken(::send(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL),
+               bytes.size());
 }
 
 void Stream::write(std::string_view bytes) {
@@ -99,11 +98,7 @@ std::size_t Stream::send_pieces(const Output& output, std::size_t first_piece) {
   msghdr message{};
   message.msg_iov = vectors.data();
   message.msg_iovlen = count;
-  const ssize_t sent = sendmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent < 0) {
-    return would_block() ? 0 : offered;
-  }
-  return static_cast<std::size_t>(sent);
+  return taken(sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL), offered);
 }
 
 void Stream::write_server_pieces(const Output& output) {
@@ -135,7 +130,7 @@ void Stream::flush() {
   }
   if (pending_.empty() && shuts_down_when_flushed_) {
     shuts_down_when_flushed_ = false;
-    ::shutdown(socket_.native_handle(), SHUT_WR);
+    ::shutdown(socket_.get(), SHUT_WR);
   }
 }
 
@@ -144,20 +139,15 @@ void Stream::shut_down_sending() {
   flush();
 }
 
-void Stream::cancel() {
-  boost::system::error_code ignored;
-  socket_.cancel(ignored);
-}
-
 void Stream::close() {
-  boost::system::error_code ignored;
-  socket_.close(ignored);
+  watch_.stop();
+  socket_ = FileDescriptor();
 }
 
 void Stream::reset() {
-  boost::system::error_code ignored;
-  socket_.set_option(net::socket_base::linger(true, 0), ignored);
-  socket_.close(ignored);
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close();
 }
 
 }  // namespace postern::smtp_proxy

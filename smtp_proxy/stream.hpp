@@ -1,35 +1,33 @@
-// One end of a session: a non-blocking TCP socket that waits without a buffer. The bytes are read
-// into a buffer of the worker once they are there, so an idle session holds none. Why not
-// async_read_some: its buffer must be lent for as long as the peer is silent. Lifetime: waits end
-// when the stream is closed or cancelled.     Threads: the worker's.
+// One end of a session: a non-blocking TCP socket that waits without a buffer. The bytes are read into a buffer of the
+// worker once they are there, so an idle session holds none.
+// Lifetime: whoever waits on a stream is woken by wake(), and must then see that it is over.
+// Threads:  the worker's.
 #pragma once
 
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/ip/tcp.hpp>
-
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "smtp_proxy/core/output.hpp"
+#include "smtp_proxy/readiness.hpp"
 #include "smtp_proxy/transparent.hpp"
 
 namespace postern::smtp_proxy {
 
-namespace net = boost::asio;
-
 class Stream {
  public:
-  explicit Stream(const net::any_io_executor& executor) : socket_(executor) {}
+  explicit Stream(Readiness& readiness) : watch_(readiness) {}
 
-  void open(FileDescriptor socket, bool is_v4);
-  [[nodiscard]] bool is_open() const { return socket_.is_open(); }
-  [[nodiscard]] int native_handle() { return socket_.native_handle(); }
+  void open(FileDescriptor socket);
+  [[nodiscard]] int native_handle() const { return socket_.get(); }
 
-  // Return when the socket is ready, or the wait was cancelled.
-  net::awaitable<void> readable();
-  net::awaitable<void> writable();
+  // Return when the socket is ready, or after wake().
+  net::awaitable<void> readable() { return watch_.readable(); }
+  net::awaitable<void> writable() { return watch_.writable(); }
+  void wake() { watch_.wake(); }
+  void abandon() { watch_.abandon(); }
 
   enum class Read : std::uint8_t { bytes, nothing_yet, end };
   struct ReadResult {
@@ -46,16 +44,17 @@ class Stream {
   [[nodiscard]] bool has_pending() const { return !pending_.empty(); }
 
   void shut_down_sending();
-  void cancel();
   void close();
   void reset();  // RST instead of FIN
 
  private:
   // How much was taken; all of it when the socket has failed.
+  std::size_t taken(ssize_t sent, std::size_t offered);
   std::size_t send(std::string_view bytes);
   std::size_t send_pieces(const Output& output, std::size_t first_piece);
 
-  net::ip::tcp::socket socket_;
+  FileDescriptor socket_;
+  Watch watch_;
   std::string pending_;
   bool shuts_down_when_flushed_ = false;
 };

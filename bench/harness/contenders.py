@@ -171,11 +171,11 @@ control_socket = "{control}"
         wait_until(self._ready, "posternd is ready", self.process)
 
     def _ready(self):
-        """`postern status` says so. Without the program: the control socket answers. Not a greeting:
+        """`postern counters` answers. Without the program: the control socket answers. Not a greeting:
         before the rules are in place it would come straight from the server."""
         command = self.program.with_name("postern")
         if command.exists():
-            status = subprocess.run([command, "status", "--socket", self.control],
+            status = subprocess.run([command, "counters", "--socket", self.control],
                                     capture_output=True, check=False)
             return status.returncode == 0
         with socket.socket(socket.AF_UNIX) as control:
