@@ -168,6 +168,7 @@ std::string remedy_for_unknown_section(std::string_view name) {
     return fmt::format("it belongs below {}", header_of(owner));
   }
   std::vector<std::string_view> names;
+  names.reserve(kSections.size());
   for (const SectionInfo& section : kSections) {
     names.push_back(section.name);
   }

@@ -36,23 +36,25 @@ void read_name(SectionReader& section, rules::Mailer& mailer) {
   }
 }
 
+struct Unusable {
+  const char* network;
+  std::string_view why;
+};
+
+constexpr Unusable kUnusable[] = {
+    {"0.0.0.0/8", "is no host's address"},
+    {"::/128", "is no host's address"},
+    {"127.0.0.0/8", "is a loopback address, and never leaves its host"},
+    {"::1/128", "is a loopback address, and never leaves its host"},
+    {"169.254.0.0/16", "is a link-local address, and is never routed"},
+    {"fe80::/10", "is a link-local address, and is never routed"},
+    {"224.0.0.0/4", "is a multicast address"},
+    {"ff00::/8", "is a multicast address"},
+    {"240.0.0.0/4", "is a reserved or broadcast address"},
+};
+
 // Why no mail server can be reached at `address` through a router; empty if one can.
 std::string_view why_unusable(const rules::IpAddress& address) {
-  struct Unusable {
-    const char* network;
-    std::string_view why;
-  };
-  static constexpr Unusable kUnusable[] = {
-      {"0.0.0.0/8", "is no host's address"},
-      {"::/128", "is no host's address"},
-      {"127.0.0.0/8", "is a loopback address, and never leaves its host"},
-      {"::1/128", "is a loopback address, and never leaves its host"},
-      {"169.254.0.0/16", "is a link-local address, and is never routed"},
-      {"fe80::/10", "is a link-local address, and is never routed"},
-      {"224.0.0.0/4", "is a multicast address"},
-      {"ff00::/8", "is a multicast address"},
-      {"240.0.0.0/4", "is a reserved or broadcast address"},
-  };
   for (const Unusable& row : kUnusable) {
     if (rules::Prefix::parse(row.network)->contains(address)) {
       return row.why;

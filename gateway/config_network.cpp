@@ -88,18 +88,20 @@ void warn_of_host_bits(const LocatedString& written, const rules::Prefix& networ
   }
 }
 
+constexpr std::uint8_t kGlobalUnicastLength = 3;
+
 // 2000::/3 holds every address of the IPv6 Internet (RFC 4291 2.4).
 bool is_everybody(const rules::Prefix& network) {
-  constexpr std::uint8_t kGlobalUnicastLength = 3;
   return network.length() == 0 ||
          (network.length() <= kGlobalUnicastLength && !network.address().is_v4() &&
           network.contains(rules::Prefix::parse("2000::/3")->address()));
 }
 
+constexpr std::uint8_t kWidestV4 = 8;
+constexpr std::uint8_t kWidestV6 = 16;
+
 // Shorter than any block that a registry gives to one organisation.
 bool is_surprisingly_wide(const rules::Prefix& network) {
-  constexpr std::uint8_t kWidestV4 = 8;
-  constexpr std::uint8_t kWidestV6 = 16;
   return network.length() < (network.address().is_v4() ? kWidestV4 : kWidestV6) &&
          network != *rules::Prefix::parse("fc00::/7");
 }

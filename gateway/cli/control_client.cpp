@@ -197,10 +197,10 @@ bool is_true_at(const boost::json::value& value, std::string_view path) {
 }
 
 const boost::json::array& array_at(const boost::json::value& value, std::string_view path) {
-  static const boost::json::array kNone;
+  static const boost::json::array none;
   const boost::json::value* found = member(value, path);
   const auto* array = found == nullptr ? nullptr : found->if_array();
-  return array == nullptr ? kNone : *array;
+  return array == nullptr ? none : *array;
 }
 
 }  // namespace postern::gateway::cli

@@ -18,23 +18,25 @@
 namespace postern::gateway::cli {
 namespace {
 
+struct Words {
+  std::string_view rule;
+  std::string_view words;
+};
+
+constexpr std::array kWords{
+    Words{"mailer.destination", "the destination is a managed mailer"},
+    Words{"mailer.source", "the client is a managed mailer"},
+    Words{"internal_networks", "both ends are internal"},
+    Words{"inbound.unmanaged_destination",
+          "the destination is no managed mailer, and only those may be reached from outside"},
+    Words{"inbound.translated_source",
+          "an internal address came in on an external interface: forged, or translated by "
+          "another box in front of this one"},
+    Words{"outbound.unmanaged_sender",
+          "an internal host that is no managed mailer, to port 25 outside"},
+};
+
 std::string_view rule_in_words(std::string_view rule) {
-  struct Words {
-    std::string_view rule;
-    std::string_view words;
-  };
-  static constexpr std::array kWords{
-      Words{"mailer.destination", "the destination is a managed mailer"},
-      Words{"mailer.source", "the client is a managed mailer"},
-      Words{"internal_networks", "both ends are internal"},
-      Words{"inbound.unmanaged_destination",
-            "the destination is no managed mailer, and only those may be reached from outside"},
-      Words{"inbound.translated_source",
-            "an internal address came in on an external interface: forged, or translated by "
-            "another box in front of this one"},
-      Words{"outbound.unmanaged_sender",
-            "an internal host that is no managed mailer, to port 25 outside"},
-  };
   const auto* const found = std::ranges::find(kWords, rule, &Words::rule);
   return found == kWords.end() ? std::string_view("a rule of its own") : found->words;
 }
@@ -187,7 +189,8 @@ std::string in_json(const Answer& answer) {
       {"direction", rules::to_label(answer.connection.direction)},
       {"reason", rules::label(answer.connection.reason)},
       {"rule", answer.connection.rule},
-      {"mailer", answer.mailer == nullptr ? boost::json::value() : boost::json::value(answer.mailer->name)},
+      {"mailer",
+       answer.mailer == nullptr ? boost::json::value() : boost::json::value(answer.mailer->name)},
       {"recipient", nullptr},
   };
   if (answer.relay) {

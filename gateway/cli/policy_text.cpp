@@ -17,21 +17,23 @@ std::string item(std::string_view text) {
   return fmt::format("  - {}\n", text);
 }
 
+struct Range {
+  const char* prefix;
+  std::string_view name;
+};
+
 // Ranges that anybody may use inside, so that trusting one trusts whoever else does.
+constexpr std::array kRanges{
+    Range{"10.0.0.0/8", "private (RFC 1918)"},
+    Range{"172.16.0.0/12", "private (RFC 1918)"},
+    Range{"192.168.0.0/16", "private (RFC 1918)"},
+    Range{"100.64.0.0/10", "shared by carriers (RFC 6598)"},
+    Range{"169.254.0.0/16", "link-local (RFC 3927)"},
+    Range{"fc00::/7", "private (RFC 4193)"},
+    Range{"fe80::/10", "link-local (RFC 4291)"},
+};
+
 std::string_view private_range(const rules::Prefix& network) {
-  struct Range {
-    const char* prefix;
-    std::string_view name;
-  };
-  static constexpr std::array kRanges{
-      Range{"10.0.0.0/8", "private (RFC 1918)"},
-      Range{"172.16.0.0/12", "private (RFC 1918)"},
-      Range{"192.168.0.0/16", "private (RFC 1918)"},
-      Range{"100.64.0.0/10", "shared by carriers (RFC 6598)"},
-      Range{"169.254.0.0/16", "link-local (RFC 3927)"},
-      Range{"fc00::/7", "private (RFC 4193)"},
-      Range{"fe80::/10", "link-local (RFC 4291)"},
-  };
   for (const Range& range : kRanges) {
     const auto prefix = *rules::Prefix::parse(range.prefix);
     if (prefix.contains(network.address()) || network.contains(prefix.address())) {

@@ -12,6 +12,10 @@
 namespace postern::gateway::cli {
 namespace {
 
+constexpr std::int64_t kMinute = 60;
+constexpr std::int64_t kHour = 60 * kMinute;
+constexpr std::int64_t kDay = 24 * kHour;
+
 bool is_set(const char* variable) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value != '\0';
@@ -115,9 +119,6 @@ std::string local_time(std::int64_t unix_seconds) {
 }
 
 std::string duration_text(std::int64_t seconds) {
-  constexpr std::int64_t kMinute = 60;
-  constexpr std::int64_t kHour = 60 * kMinute;
-  constexpr std::int64_t kDay = 24 * kHour;
   if (seconds >= kDay) {
     return fmt::format("{}d {}h", seconds / kDay, seconds % kDay / kHour);
   }
