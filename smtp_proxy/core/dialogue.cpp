@@ -387,7 +387,10 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
       }
       return;
     case Answer::mail:
-      has_mail_ = has_mail_ || reply.is_positive();
+      if (reply.is_positive()) {
+        has_mail_ = true;
+        accepted_recipients_ = 0;  // a lax server takes RCPT before MAIL, and forgets it here
+      }
       return;
     case Answer::rcpt:
       accepted_recipients_ += reply.is_positive() ? 1 : 0;

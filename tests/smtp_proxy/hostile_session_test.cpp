@@ -193,13 +193,30 @@ TEST(GullibleServer, FallsForEveryTrick) {
         "DATA\r\nx\r\n.\nRCPT TO:<b@far.example>\r\n"s,
         "RCPT TO:<\"b@far.example\"@in.example>\r\n"s}) {
     GullibleServer server({}, {});
+    static_cast<void>(server.take_output(100));
+    server.read("EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@in.example>\r\n");
+    ASSERT_TRUE(server.misdeeds().empty());
     server.read(trick);
     EXPECT_FALSE(server.misdeeds().empty()) << trick;
   }
   GullibleServer server({}, {});
-  server.read("RCPT TO:<b@in.example> ORCPT=rfc822;x@far.example\r\nDATA\r\nx\r\n..\r\n.\r\n");
+  static_cast<void>(server.take_output(100));
+  server.read(
+      "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@in.example> ORCPT=rfc822;x@far.example\r\n"
+      "DATA\r\nx\r\n..\r\n.\r\n");
   EXPECT_TRUE(server.misdeeds().empty());
   EXPECT_EQ(server.messages(), std::vector<std::string>{"x\r\n.\r\n"});
+}
+
+TEST(GullibleServer, KnowsWhatIsOutOfOrder) {
+  GullibleServer without_recipient({}, {});
+  static_cast<void>(without_recipient.take_output(100));
+  without_recipient.read("EHLO x\r\nMAIL FROM:<>\r\nDATA\r\n");
+  EXPECT_EQ(without_recipient.misdeeds().size(), 1U);
+  GullibleServer slow({}, {.moods = {}, .offers_pipelining = false});
+  static_cast<void>(slow.take_output(100));
+  slow.read("EHLO x\r\nNOOP\r\n");
+  EXPECT_EQ(slow.misdeeds().size(), 1U);
 }
 
 // A client that never waits, and a server that is always a little behind.

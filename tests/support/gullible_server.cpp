@@ -90,6 +90,7 @@ void GullibleServer::on_body_line() {
     return;
   }
   messages_.push_back(std::exchange(message_, {}));
+  recipients_ = 0;
   at_ = At::commands;
   say("BODY", "250 2.0.0");
 }
@@ -104,6 +105,7 @@ void GullibleServer::execute(std::string_view line) {
     misdeed("executes a forbidden command", line);
     return say("OTHER", "250 2.0.0");
   }
+  check_order(verb);
   if (verb == "RCPT") {
     check_recipient(line.substr(4));
   }
@@ -117,6 +119,29 @@ void GullibleServer::execute(std::string_view line) {
     at_ = At::awaits_data_reply;
   } else if (verb == "DATA" && replies_ != commands_before && output_.ends_with(" go on\r\n")) {
     at_ = At::body;
+  }
+}
+
+void GullibleServer::check_order(std::string_view verb) {
+  if (habits_.is_mute) {
+    return;
+  }
+  if (!may_be_pipelined_ && !output_.empty()) {
+    misdeed("hears a command before its reply was read, and offered no PIPELINING", line_);
+  }
+  if (verb == "DATA" && recipients_ == 0) {
+    misdeed("gets DATA without a recipient", line_);
+  }
+}
+
+void GullibleServer::on_accepted(std::string_view verb) {
+  if (verb == "RCPT") {
+    ++recipients_;
+  } else if (verb == "HELO" || verb == "EHLO") {
+    may_be_pipelined_ = verb == "EHLO" && habits_.offers_pipelining;
+    recipients_ = 0;
+  } else if (verb == "RSET" || verb == "MAIL") {
+    recipients_ = 0;
   }
 }
 
@@ -167,7 +192,11 @@ void GullibleServer::say(std::string_view verb, std::string_view accepting) {
   }
   const std::string tag = " #" + std::to_string(++replies_) + ' ' + std::string(verb);
   const std::string code(accepting.substr(0, 3));
-  switch (next_mood()) {
+  const Mood mood = next_mood();
+  if (mood == Mood::accept || mood == Mood::accept_at_length) {
+    on_accepted(verb);
+  }
+  switch (mood) {
     case Mood::accept_at_length:
       output_ += code + "-" + tag + "\r\n" + code + "\r\n";
       if (code != "354") {
@@ -207,6 +236,7 @@ void GullibleServer::say_ehlo() {
     output_ += "502 5.5.1" + tag + "\r\n";
     return;
   }
+  on_accepted("EHLO");
   output_ += "250-mx" + tag + "\r\n";
   if (habits_.offers_pipelining) {
     output_ += "250-PIPELINING\r\n";

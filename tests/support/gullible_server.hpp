@@ -53,6 +53,8 @@ class GullibleServer {
   void say(std::string_view verb, std::string_view accepting);
   void say_ehlo();
   void misdeed(std::string_view what, std::string_view line);
+  void check_order(std::string_view verb);
+  void on_accepted(std::string_view verb);
 
   SessionSetup setup_;
   Habits habits_;
@@ -62,6 +64,8 @@ class GullibleServer {
   std::string line_;
   std::string message_;
   std::string output_ = "220 mx.in.example ESMTP\r\n";
+  bool may_be_pipelined_ = false;
+  std::size_t recipients_ = 0;  // accepted, in this transaction
   std::size_t replies_ = 0;
   std::size_t commands_ = 0;
   std::vector<std::string> messages_;
