@@ -1,7 +1,5 @@
 // The lab itself, with nothing on the router but plain forwarding: if these fail, the other tests
 // of this folder say nothing about Postern.
-#include "tests/support/lab.hpp"
-
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,10 +11,10 @@
 #include <memory>
 #include <string>
 
+#include "tests/netns/end_to_end.hpp"
+
 namespace postern::testing {
 namespace {
-
-constexpr std::array kFamilies{kIpv4, kIpv6};
 
 TEST(Lab, CarriesMailToPostfixWithTheClientsAddressInItsLog) {
   const Lab lab;

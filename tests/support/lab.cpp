@@ -266,7 +266,9 @@ domains = [)" + domains +
 [[mailer]]
 name = "mx2"
 addresses = ["203.0.113.26", "2001:db8:2::26"]
-domains = ["script.example"]
+domains = ["script.example")" +
+                     more_domains_of_mx2 +
+                     R"(]
 
 )";
   text += "[inbound]\n" + inbound + "\n[outbound]\n" + outbound + "\n[smtp]\n" + smtp;
@@ -314,6 +316,10 @@ Posternd::~Posternd() {
   ::close(notify_socket_);
 }
 
+std::string Posternd::program() {
+  return kPosternd;
+}
+
 void Posternd::write_config(const std::string& toml) const {
   std::ofstream(config_) << toml;
 }
@@ -322,6 +328,28 @@ Finished Posternd::postern(std::vector<std::string> arguments) const {
   arguments.insert(arguments.begin(), kPostern);
   arguments.insert(arguments.end(), {"--config", config_.string()});
   return lab_->run(Side::router, std::move(arguments));
+}
+
+std::int64_t Posternd::counter(std::string_view name,
+                               const std::map<std::string, std::string>& labels) const {
+  const Finished finished = postern({"counters", "--json"});
+  if (finished.status != 0) {
+    throw std::runtime_error("postern counters: " + finished.output);
+  }
+  std::int64_t sum = 0;
+  for (const auto& value :
+       boost::json::parse(finished.output).as_object().at("counters").as_array()) {
+    const auto& counter = value.as_object();
+    const auto& its_labels = counter.at("labels").as_object();
+    const bool matches = std::ranges::all_of(labels, [&](const auto& label) {
+      const auto* found = its_labels.if_contains(label.first);
+      return found != nullptr && found->as_string() == label.second;
+    });
+    if (counter.at("name").as_string() == name && matches) {
+      sum += counter.at("value").to_number<std::int64_t>();
+    }
+  }
+  return sum;
 }
 
 std::size_t Posternd::count_notified(std::string_view state) {

@@ -114,6 +114,7 @@ class ScriptedServer {
 // What tests vary in postern.toml.
 struct ConfigText {
   std::string domains = R"("example.org", "*.example.org")";  // of mx1
+  std::string more_domains_of_mx2;                            // ", ..."
   std::string inbound;
   std::string outbound;
   std::string smtp;
@@ -132,6 +133,7 @@ class Posternd {
   Posternd(const Posternd&) = delete;
   Posternd& operator=(const Posternd&) = delete;
 
+  [[nodiscard]] static std::string program();
   [[nodiscard]] Process& process() { return process_; }
   [[nodiscard]] std::string log() const { return process_.output(); }
   void write_config(const std::string& toml) const;

@@ -1,0 +1,120 @@
+#include "tests/netns/end_to_end.hpp"
+
+#include <csignal>
+#include <iostream>
+
+namespace postern::testing {
+namespace {
+
+std::string tail(const std::string& text, std::size_t octets = 6000) {
+  return text.size() <= octets ? text : "[...]" + text.substr(text.size() - octets);
+}
+
+bool has_sanitizer_report(const std::string& log) {
+  return log.contains("Sanitizer") || log.contains("runtime error:");
+}
+
+}  // namespace
+
+void EndToEnd::TearDown() {
+  if (posternd) {
+    if (posternd->process().is_running()) {
+      posternd->process().signal(SIGTERM);
+      EXPECT_EQ(posternd->process().wait(kPatience), 0) << "posternd's exit code after SIGTERM";
+      EXPECT_EQ(kernel_state(), "") << "posternd left something in the kernel";
+    }
+    EXPECT_FALSE(has_sanitizer_report(posternd->log()));
+  }
+  if (HasFailure()) {
+    std::cout << logs() << std::flush;
+  }
+}
+
+void EndToEnd::start_posternd(const ConfigText& config) {
+  posternd.reset();
+  posternd = std::make_unique<Posternd>(lab, config);
+}
+
+void EndToEnd::start_postfix() {
+  postfix = std::make_unique<Postfix>(lab);
+}
+
+void EndToEnd::start_scripted_server(std::vector<std::string> options) {
+  scripted = std::make_unique<ScriptedServer>(
+      lab, Side::inside, std::vector<std::string>{kIpv4.mx2, kIpv6.mx2}, std::move(options));
+}
+
+Connection EndToEnd::connect(Side side, const std::string& to, std::uint16_t port) {
+  return Connection(lab.route(side, to, port));
+}
+
+Connection EndToEnd::greeted(Side side, const std::string& to) {
+  Connection client = connect(side, to);
+  EXPECT_EQ(client.read_reply().substr(0, 4), "220 ") << client.transcript();
+  return client;
+}
+
+int EndToEnd::error_of_connecting(Side side, const std::string& to, std::uint16_t port,
+                                  std::string from) {
+  Route route = lab.route(side, to, port);
+  route.from = std::move(from);
+  return Connection(route, kDropPatience).error();
+}
+
+std::int64_t EndToEnd::flows(std::string_view reason) const {
+  return posternd->counter("postern_flows_total", {{"reason", std::string(reason)}});
+}
+
+std::string EndToEnd::kernel_state() const {
+  // Each line that is left speaks of Postern: an empty namespace has other rules of its own only in
+  // `ip rule`, and those name no table of ours.
+  const char* const script = R"(
+    nft list tables
+    iptables -w -t mangle -S | grep -v '^-P'
+    ip6tables -w -t mangle -S | grep -v '^-P'
+    ip rule | grep 2525
+    ip -6 rule | grep 2525
+    ip route show table 2525 2>/dev/null
+    ip -6 route show table 2525 2>/dev/null)";
+  std::string state;
+  const std::string text = lab.run(Side::router, {"sh", "-c", script}).output;
+  // iptables-nft leaves empty tables of its own (ip mangle), which belong to nobody.
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = text.find('\n', at);
+    const std::string line = text.substr(at, end - at);
+    if (line != "table ip mangle" && line != "table ip6 mangle") {
+      state += line + "\n";
+    }
+    at = end == std::string::npos ? text.size() : end + 1;
+  }
+  return state;
+}
+
+std::string EndToEnd::logs() const {
+  std::string text;
+  if (posternd) {
+    text += "---- posternd\n" + tail(posternd->log());
+  }
+  if (postfix) {
+    text += "---- Postfix\n" + tail(postfix->log());
+  }
+  if (scripted) {
+    text += "---- scripted server\n" + tail(scripted->log());
+  }
+  return text + "----\n";
+}
+
+std::string deliver(Connection& client, std::string_view recipient, std::string_view body) {
+  std::string reply;
+  for (const std::string& line :
+       {std::string("EHLO stranger.example"), std::string("MAIL FROM:<someone@stranger.example>"),
+        "RCPT TO:<" + std::string(recipient) + ">", std::string("DATA"), std::string(body) + "."}) {
+    reply = client.say(line);
+    if (reply.empty() || reply[0] > '3') {
+      return reply;
+    }
+  }
+  return reply;
+}
+
+}  // namespace postern::testing

@@ -1,0 +1,51 @@
+// The fixture of the end-to-end tests: a lab with posternd on its router and whatever mailers a
+// test asks for. When a test fails, the tails of all logs are printed once, at its end.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/lab.hpp"
+
+namespace postern::testing {
+
+inline constexpr std::array kFamilies{kIpv4, kIpv6};
+// A dropped SYN looks like nothing at all; its first retransmission comes after a second.
+inline constexpr std::chrono::milliseconds kDropPatience{1500};
+
+class EndToEnd : public ::testing::Test {
+ protected:
+  // Ends the daemon in an orderly way and expects it to leave nothing behind.
+  void TearDown() override;
+
+  void start_posternd(const ConfigText& config = {});
+  void start_postfix();
+  // On mx2's addresses.
+  void start_scripted_server(std::vector<std::string> options = {});
+
+  [[nodiscard]] Connection connect(Side side, const std::string& to, std::uint16_t port = 25);
+  // connect(), expecting to be greeted.
+  [[nodiscard]] Connection greeted(Side side, const std::string& to);
+  [[nodiscard]] int error_of_connecting(Side side, const std::string& to, std::uint16_t port = 25,
+                                        std::string from = {});
+  [[nodiscard]] std::int64_t flows(std::string_view reason) const;
+  // Whatever of Postern's is in the router's kernel: rules, routes.
+  [[nodiscard]] std::string kernel_state() const;
+  [[nodiscard]] std::string logs() const;
+
+  Lab lab;
+  std::unique_ptr<Postfix> postfix;
+  std::unique_ptr<ScriptedServer> scripted;
+  std::unique_ptr<Posternd> posternd;
+};
+
+// One whole message by hand; the reply to its end of data, or the first reply that is not 2xx/3xx.
+[[nodiscard]] std::string deliver(Connection& client, std::string_view recipient,
+                                  std::string_view body = "Subject: test\r\n\r\ntest\r\n");
+
+}  // namespace postern::testing

@@ -1,0 +1,223 @@
+// Start, reload, drain, stop and crash of the real daemon.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <csignal>
+#include <fstream>
+#include <string>
+
+#include "tests/netns/end_to_end.hpp"
+#include "tests/support/mail_load.hpp"
+
+namespace postern::testing {
+namespace {
+
+class Lifecycle : public EndToEnd {
+ protected:
+  [[nodiscard]] Finished run_daemon(const std::string& toml, std::vector<std::string> before = {},
+                                    std::vector<std::string> after = {}) const {
+    const auto config = lab.folder() / "other.toml";
+    std::ofstream(config) << toml;
+    std::filesystem::permissions(config, static_cast<std::filesystem::perms>(0644));
+    auto arguments = std::move(before);
+    arguments.insert(arguments.end(), {Posternd::program(), "--config", config.string()});
+    arguments.insert(arguments.end(), after.begin(), after.end());
+    return lab.run(Side::router, std::move(arguments));
+  }
+  [[nodiscard]] std::string reply_to_recipient(const std::string& recipient) {
+    Connection client = greeted(Side::outside, kIpv4.mx2);
+    client.say("EHLO stranger.example");
+    client.say("MAIL FROM:<a@stranger.example>");
+    return client.say("RCPT TO:<" + recipient + ">");
+  }
+};
+
+const ConfigText kAdded{.more_domains_of_mx2 = R"(, "added.example")"};
+
+TEST_F(Lifecycle, RefusesAWrongConfigWithAPlaceAndTheNearestKey) {
+  const Finished finished = run_daemon(
+      "[network]\nexternal_interfaces = [\"wan0\"]\ninternal_network = [\"203.0.113.0/24\"]\n");
+  EXPECT_EQ(finished.status, 78) << finished.output;
+  EXPECT_TRUE(finished.output.contains("other.toml:3:1")) << finished.output;
+  EXPECT_TRUE(finished.output.contains("internal_networks")) << finished.output;
+  EXPECT_TRUE(finished.output.contains("mailer")) << finished.output;
+  EXPECT_EQ(kernel_state(), "");
+}
+
+TEST_F(Lifecycle, RefusesToRunWithoutItsCapabilities) {
+  const Finished finished = run_daemon(
+      ConfigText{}.to_toml(lab), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
+  EXPECT_EQ(finished.status, 77) << finished.output;
+  EXPECT_EQ(kernel_state(), "");
+}
+
+TEST_F(Lifecycle, ChecksAConfigWithoutTouchingTheKernel) {
+  const Finished good = run_daemon(ConfigText{}.to_toml(lab), {}, {"--check"});
+  EXPECT_EQ(good.status, 0) << good.output;
+  const Finished bad = run_daemon("[gateway]\nworkers = \"two\"\n", {}, {"--check"});
+  EXPECT_EQ(bad.status, 78) << bad.output;
+  EXPECT_EQ(kernel_state(), "");
+}
+
+TEST_F(Lifecycle, TakesRulesAndRoutesAwayWithItself) {
+  start_posternd();
+  EXPECT_TRUE(kernel_state().contains("postern"));
+  posternd->process().signal(SIGTERM);
+  EXPECT_EQ(posternd->process().wait(kPatience), 0);
+  EXPECT_EQ(kernel_state(), "");
+}
+
+TEST_F(Lifecycle, IsHealthyAccordingToItsStatus) {
+  start_scripted_server();
+  start_posternd();
+  const Finished status = posternd->postern({"status"});
+  EXPECT_EQ(status.status, 0) << status.output;
+  EXPECT_TRUE(status.output.contains("mx1") && status.output.contains("mx2")) << status.output;
+}
+
+TEST_F(Lifecycle, ListsBlockedAttemptsWithTheirReason) {
+  start_scripted_server();
+  start_posternd();
+  EXPECT_TRUE(reply_to_recipient("victim@far.example").starts_with("550"));
+  EXPECT_EQ(error_of_connecting(Side::outside, kIpv4.unmanaged), ECONNREFUSED);
+  const Finished blocked = posternd->postern({"blocked", "--json"});
+  EXPECT_EQ(blocked.status, 0) << blocked.output;
+  for (const char* word : {"victim@far.example", "relay_denied", "unmanaged_destination",
+                           kIpv4.unmanaged, kIpv4.stranger}) {
+    EXPECT_TRUE(blocked.output.contains(word)) << word << " is not in " << blocked.output;
+  }
+}
+
+TEST_F(Lifecycle, TakesANewPolicyAtReloadForNewSessionsOnly) {
+  start_scripted_server();
+  start_posternd();
+  Connection before = greeted(Side::outside, kIpv4.mx2);
+  before.say("EHLO stranger.example");
+  before.say("MAIL FROM:<a@stranger.example>");
+  EXPECT_TRUE(reply_to_recipient("user@added.example").starts_with("550"));
+
+  posternd->write_config(kAdded.to_toml(lab));
+  const Finished reload = posternd->postern({"reload"});
+  EXPECT_EQ(reload.status, 0) << reload.output;
+  EXPECT_TRUE(reply_to_recipient("user@added.example").starts_with("250"));
+  EXPECT_TRUE(before.say("RCPT TO:<user@added.example>").starts_with("550"))
+      << "a session sees one policy only\n"
+      << before.transcript();
+
+  posternd->write_config(ConfigText{}.to_toml(lab));
+  posternd->process().signal(SIGHUP);
+  EXPECT_TRUE(wait_until("systemd hears of two reloads", [&] {
+    return posternd->count_notified("RELOADING=1") >= 2 && posternd->count_notified("READY=1") >= 3;
+  }));
+  EXPECT_TRUE(reply_to_recipient("user@added.example").starts_with("550"));
+}
+
+TEST_F(Lifecycle, KeepsTheOldPolicyWhenTheNewConfigIsBroken) {
+  start_scripted_server();
+  start_posternd();
+  posternd->write_config(kAdded.to_toml(lab) + "workers = \"many\"\n");
+  const Finished reload = posternd->postern({"reload"});
+  EXPECT_EQ(reload.status, 1) << reload.output;
+  EXPECT_TRUE(reload.output.contains("gateway.workers")) << reload.output;
+  EXPECT_TRUE(reply_to_recipient("user@added.example").starts_with("550"));
+  EXPECT_TRUE(reply_to_recipient("user@script.example").starts_with("250"));
+
+  posternd->process().signal(SIGHUP);
+  EXPECT_TRUE(
+      wait_until("the log says why", [&] { return posternd->log().contains("gateway.workers"); }));
+  EXPECT_TRUE(reply_to_recipient("user@script.example").starts_with("250"));
+  EXPECT_TRUE(posternd->process().is_running());
+}
+
+TEST_F(Lifecycle, LetsOpenSessionsEndWhenItStops) {
+  start_scripted_server();
+  start_posternd({.smtp = "drain_timeout = \"20s\"\n"});
+  Connection client = greeted(Side::outside, kIpv4.mx2);
+  client.say("EHLO stranger.example");
+  client.say("MAIL FROM:<a@stranger.example>");
+  client.say("RCPT TO:<user@script.example>");
+  EXPECT_TRUE(client.say("DATA").starts_with("354")) << client.transcript();
+
+  posternd->process().signal(SIGTERM);
+  EXPECT_TRUE(wait_until("it says that it stops",
+                         [&] { return posternd->count_notified("STOPPING=1") == 1; }));
+  EXPECT_FALSE(connect(Side::outside, kIpv4.mx2).read_reply(kDropPatience).starts_with("220"))
+      << "a new session during the drain";
+  EXPECT_TRUE(client.say("hello\r\n.").starts_with("250")) << client.transcript();
+  client.say("QUIT");
+  client.close();
+  EXPECT_EQ(posternd->process().wait(kPatience), 0);
+  EXPECT_EQ(scripted->messages().size(), 1U);
+  EXPECT_EQ(kernel_state(), "");
+}
+
+TEST_F(Lifecycle, DoesNotWaitForeverForASessionThatDoesNotEnd) {
+  start_scripted_server();
+  start_posternd({.smtp = "drain_timeout = \"1s\"\n"});
+  Connection client = greeted(Side::outside, kIpv4.mx2);
+  posternd->process().signal(SIGTERM);
+  EXPECT_EQ(posternd->process().wait(kPatience), 0);
+  EXPECT_TRUE(client.read_to_end().empty() || client.transcript().contains("421"))
+      << client.transcript();
+  EXPECT_TRUE(client.is_closed_by_peer());
+}
+
+TEST_F(Lifecycle, FailsClosedWhenItIsKilledAndRecovers) {
+  start_scripted_server();
+  const ScriptedServer unmanaged(lab, Side::inside, {kIpv4.unmanaged, kIpv6.unmanaged});
+  start_posternd();
+  Connection open_session = greeted(Side::outside, kIpv4.mx2);
+  posternd->process().signal(SIGKILL);
+  EXPECT_EQ(posternd->process().wait(kPatience), 128 + SIGKILL);
+  const std::size_t heard = scripted->peers().size();
+  for (const Family& family : kFamilies) {
+    EXPECT_NE(error_of_connecting(Side::outside, family.mx2), 0) << family.name;
+    EXPECT_NE(error_of_connecting(Side::outside, family.unmanaged), 0) << family.name;
+  }
+  EXPECT_EQ(scripted->peers().size(), heard) << scripted->log();
+  EXPECT_TRUE(unmanaged.peers().empty());
+
+  const std::string after_crash = kernel_state();
+  start_posternd();
+  EXPECT_EQ(kernel_state(), after_crash) << "what a crash left behind is replaced, not doubled";
+  EXPECT_TRUE(reply_to_recipient("user@script.example").starts_with("250"));
+  EXPECT_TRUE(reply_to_recipient("user@far.example").starts_with("550"));
+}
+
+TEST_F(Lifecycle, FailsOpenForManagedMailersAloneWhenAskedTo) {
+  start_scripted_server();
+  const ScriptedServer unmanaged(lab, Side::inside, {kIpv4.unmanaged, kIpv6.unmanaged});
+  start_posternd({.gateway = "on_failure = \"open\"\n"});
+  EXPECT_TRUE(reply_to_recipient("user@far.example").starts_with("550"));
+  posternd->process().signal(SIGKILL);
+  EXPECT_EQ(posternd->process().wait(kPatience), 128 + SIGKILL);
+  for (const Family& family : kFamilies) {
+    Connection client = greeted(Side::outside, family.mx2);
+    EXPECT_TRUE(client.say("EHLO stranger.example").contains("XINNER")) << "not the mailer itself\n"
+                                                                        << client.transcript();
+    EXPECT_EQ(scripted->peers().back(), family.stranger);
+    EXPECT_NE(error_of_connecting(Side::outside, family.unmanaged), 0) << family.name;
+  }
+  EXPECT_TRUE(unmanaged.peers().empty());
+}
+
+TEST_F(Lifecycle, RunsInTwoLabsAtOnce) {
+  start_scripted_server();
+  start_posternd();
+  const Lab other;
+  const ScriptedServer other_server(other, Side::inside, {kIpv4.mx2});
+  Posternd other_daemon(other, kAdded);
+  EXPECT_TRUE(reply_to_recipient("user@added.example").starts_with("550"));
+  Connection client(other.route(Side::outside, kIpv4.mx2));
+  EXPECT_TRUE(client.read_reply().starts_with("220")) << client.transcript();
+  EXPECT_TRUE(deliver(client, "user@added.example").starts_with("250")) << client.transcript();
+  client.close();
+  EXPECT_EQ(other_server.messages().size(), 1U);
+  EXPECT_TRUE(scripted->messages().empty());
+  other_daemon.process().signal(SIGTERM);
+  EXPECT_EQ(other_daemon.process().wait(kPatience), 0) << other_daemon.log();
+  EXPECT_TRUE(reply_to_recipient("user@script.example").starts_with("250"));
+}
+
+}  // namespace
+}  // namespace postern::testing
