@@ -9,7 +9,7 @@
 namespace postern::testing {
 namespace {
 
-class Dialogue : public EndToEnd {
+class ProxiedDialogue : public EndToEnd {
  protected:
   [[nodiscard]] bool heard(std::string_view word) const {
     for (const std::string& command : scripted->commands()) {
@@ -21,7 +21,7 @@ class Dialogue : public EndToEnd {
   }
 };
 
-TEST_F(Dialogue, AnswersPipelinedCommandsInTheirOrder) {
+TEST_F(ProxiedDialogue, AnswersPipelinedCommandsInTheirOrder) {
   start_scripted_server({"--delay", "20"});
   start_posternd();
   Connection client = greeted(Side::outside, kIpv4.mx2);
@@ -43,7 +43,7 @@ TEST_F(Dialogue, AnswersPipelinedCommandsInTheirOrder) {
   EXPECT_FALSE(heard("far.example")) << scripted->log();
 }
 
-TEST_F(Dialogue, WorksWithAServerThatDoesNotPipeline) {
+TEST_F(ProxiedDialogue, WorksWithAServerThatDoesNotPipeline) {
   start_scripted_server({"--no-pipelining"});
   start_posternd();
   Connection client = greeted(Side::outside, kIpv6.mx2);
@@ -51,7 +51,7 @@ TEST_F(Dialogue, WorksWithAServerThatDoesNotPipeline) {
   EXPECT_TRUE(deliver(client, "user@script.example").starts_with("250")) << client.transcript();
 }
 
-TEST_F(Dialogue, ShowsOnlyExtensionsItUnderstands) {
+TEST_F(ProxiedDialogue, ShowsOnlyExtensionsItUnderstands) {
   start_scripted_server(
       {"--extension", "STARTTLS", "--extension", "CHUNKING", "--extension", "AUTH PLAIN LOGIN"});
   start_posternd();
@@ -65,7 +65,7 @@ TEST_F(Dialogue, ShowsOnlyExtensionsItUnderstands) {
   EXPECT_FALSE(heard("STARTTLS")) << scripted->log();
 }
 
-TEST_F(Dialogue, NeverForwardsARecipientThatSomeServerMightSendOn) {
+TEST_F(ProxiedDialogue, NeverForwardsARecipientThatSomeServerMightSendOn) {
   start_scripted_server();
   start_posternd({.smtp = "max_errors = 1000\nmax_refused_recipients = 1000\n"});
   Connection client = greeted(Side::outside, kIpv4.mx2);
@@ -85,7 +85,7 @@ TEST_F(Dialogue, NeverForwardsARecipientThatSomeServerMightSendOn) {
   EXPECT_FALSE(heard("RCPT")) << scripted->log();
 }
 
-TEST_F(Dialogue, DoesNotLetABodySmuggleCommands) {
+TEST_F(ProxiedDialogue, DoesNotLetABodySmuggleCommands) {
   start_scripted_server({"--lax"});
   start_posternd();
   std::size_t sent = 0;
@@ -102,7 +102,7 @@ TEST_F(Dialogue, DoesNotLetABodySmuggleCommands) {
   EXPECT_FALSE(heard("far.example")) << scripted->log();
 }
 
-TEST_F(Dialogue, CarriesABodyUnchanged) {
+TEST_F(ProxiedDialogue, CarriesABodyUnchanged) {
   start_scripted_server();
   start_posternd();
   std::string body = "Subject: dots\r\n\r\n..leading dot\r\n\r\n8-bit: \xc3\xa4\xff\x01\r\n";
@@ -117,7 +117,7 @@ TEST_F(Dialogue, CarriesABodyUnchanged) {
       << scripted->messages()[0].data.size() << " octets instead of " << body.size();
 }
 
-TEST_F(Dialogue, ServesAClientThatHasShutDownItsSendingSide) {
+TEST_F(ProxiedDialogue, ServesAClientThatHasShutDownItsSendingSide) {
   start_scripted_server({"--delay", "50"});
   start_posternd();
   for (const Family& family : kFamilies) {
@@ -136,7 +136,7 @@ TEST_F(Dialogue, ServesAClientThatHasShutDownItsSendingSide) {
   EXPECT_EQ(scripted->messages().size(), 2U);
 }
 
-TEST_F(Dialogue, LeavesNoMessageBehindWhenTheClientGoesAwayInsideABody) {
+TEST_F(ProxiedDialogue, LeavesNoMessageBehindWhenTheClientGoesAwayInsideABody) {
   start_scripted_server();
   start_posternd();
   for (const bool with_reset : {false, true}) {
@@ -156,7 +156,7 @@ TEST_F(Dialogue, LeavesNoMessageBehindWhenTheClientGoesAwayInsideABody) {
   }));
 }
 
-TEST_F(Dialogue, Says421WhenTheMailerIsDown) {
+TEST_F(ProxiedDialogue, Says421WhenTheMailerIsDown) {
   start_posternd();
   for (const Family& family : kFamilies) {
     Connection client = connect(Side::outside, family.mx1);
@@ -167,7 +167,7 @@ TEST_F(Dialogue, Says421WhenTheMailerIsDown) {
   EXPECT_EQ(posternd->counter("postern_upstream_errors_total", {{"mailer", "mx1"}}), 2);
 }
 
-TEST_F(Dialogue, Says421WhenTheMailerIsSilent) {
+TEST_F(ProxiedDialogue, Says421WhenTheMailerIsSilent) {
   start_scripted_server({"--silent"});
   start_posternd({.smtp = "greeting_timeout = \"1s\"\n"});
   Connection client = connect(Side::outside, kIpv4.mx2);
@@ -175,14 +175,14 @@ TEST_F(Dialogue, Says421WhenTheMailerIsSilent) {
   EXPECT_EQ(client.read_to_end(), "") << client.transcript();
 }
 
-TEST_F(Dialogue, PassesOnThatTheMailerRefuses) {
+TEST_F(ProxiedDialogue, PassesOnThatTheMailerRefuses) {
   start_scripted_server({"--refuse"});
   start_posternd();
   Connection client = connect(Side::outside, kIpv4.mx2);
   EXPECT_EQ(client.read_reply(), "554 5.7.0 go away\r\n") << client.transcript();
 }
 
-TEST_F(Dialogue, DoesNotAcceptAMessageThatTheMailerDidNotAccept) {
+TEST_F(ProxiedDialogue, DoesNotAcceptAMessageThatTheMailerDidNotAccept) {
   start_scripted_server({"--close-at", "BODY"});
   start_posternd();
   Connection client = greeted(Side::outside, kIpv4.mx2);

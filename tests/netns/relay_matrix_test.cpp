@@ -2,6 +2,7 @@
 // would relay for anyone.
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
 #include <tuple>
 
@@ -15,6 +16,10 @@ struct Tool {
   // Its command line for one message.
   std::vector<std::string> (*command)(const std::string& server, const std::string& recipient);
 };
+
+void PrintTo(const Tool& tool, std::ostream* out) {
+  *out << tool.name;
+}
 
 std::string in_brackets(const std::string& address) {
   return address.contains(':') ? "[" + address + "]" : address;

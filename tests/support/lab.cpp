@@ -337,8 +337,8 @@ std::int64_t Posternd::counter(std::string_view name,
     throw std::runtime_error("postern counters: " + finished.output);
   }
   std::int64_t sum = 0;
-  for (const auto& value :
-       boost::json::parse(finished.output).as_object().at("counters").as_array()) {
+  const auto answer = boost::json::parse(finished.output);
+  for (const auto& value : answer.as_object().at("counters").as_array()) {
     const auto& counter = value.as_object();
     const auto& its_labels = counter.at("labels").as_object();
     const bool matches = std::ranges::all_of(labels, [&](const auto& label) {

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <initializer_list>
 #include <map>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,10 @@ struct Family {
   const char* office_client;   // office
   const char* router;          // the router's outer address
 };
+
+inline void PrintTo(const Family& family, std::ostream* out) {
+  *out << family.name;
+}
 
 inline constexpr Family kIpv4{"IPv4",          "198.51.100.2",  "198.51.100.9",
                               "203.0.113.200", "203.0.113.25",  "203.0.113.26",
