@@ -43,13 +43,13 @@ class Session:
 
     async def read_message(self):
         """The body with its last line end, or None when the client went away inside it."""
-        body = b"\r\n"
+        body = bytearray(b"\r\n")
         end = rb"[\r\n]\.[\r\n]+$" if self.server.options.lax else rb"\r\n\.\r\n$"
         while True:
             line = await self.read_line()
             body += line
             if re.search(end, body[-6:]):
-                return body[2 : body.rindex(b".")]
+                return bytes(body[2 : body.rindex(b".")])
             if not line.endswith(b"\n"):
                 return None
 

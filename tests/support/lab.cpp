@@ -42,6 +42,20 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+// Octets travel through JSON as the characters of their numbers, which arrive here as UTF-8.
+std::string to_octets(const boost::json::string& text) {
+  std::string octets;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    if (lead < 0x80) {
+      octets += text[i];
+    } else {
+      octets += static_cast<char>((lead << 6) | (static_cast<unsigned char>(text[++i]) & 0x3f));
+    }
+  }
+  return octets;
+}
+
 void must_run(std::vector<std::string> arguments) {
   const Finished finished = run({.arguments = arguments});
   if (finished.status != 0) {
@@ -243,7 +257,7 @@ std::vector<ScriptedServer::Message> ScriptedServer::messages() const {
   std::vector<Message> result;
   for (const auto& event : events("message")) {
     result.push_back({boost::json::value_to<std::vector<std::string>>(event.at("recipients")),
-                      boost::json::value_to<std::string>(event.at("data"))});
+                      to_octets(event.at("data").as_string())});
   }
   return result;
 }
@@ -283,7 +297,7 @@ int datagram_socket(const fs::path& path) {
   address.sun_family = AF_UNIX;
   path.string().copy(address.sun_path, sizeof address.sun_path - 1);
   ::unlink(address.sun_path);
-  const int result = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int result = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (::bind(result, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     throw std::runtime_error("cannot bind " + path.string());
   }
@@ -296,6 +310,7 @@ Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until)
     : lab_(&lab),
       config_(lab.folder() / "postern.toml"),
       notify_socket_(datagram_socket(lab.folder() / "notify")),
+      reader_([this] { read_notifications(); }),
       process_([&] {
         write_config(config.to_toml(lab));
         return Process({.arguments = {kPosternd, "--config", config_.string()},
@@ -313,6 +328,8 @@ Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until)
 }
 
 Posternd::~Posternd() {
+  ::shutdown(notify_socket_, SHUT_RDWR);  // ends the reader
+  reader_.join();
   ::close(notify_socket_);
 }
 
@@ -352,16 +369,21 @@ std::int64_t Posternd::counter(std::string_view name,
   return sum;
 }
 
-std::size_t Posternd::count_notified(std::string_view state) {
+void Posternd::read_notifications() {
   std::array<char, 4096> message{};
   for (;;) {
     const ssize_t octets = ::recv(notify_socket_, message.data(), message.size(), 0);
-    if (octets < 0) {
-      break;
+    if (octets <= 0) {
+      return;
     }
     const auto lines = lines_of(std::string(message.data(), static_cast<std::size_t>(octets)));
+    const std::lock_guard lock(mutex_);
     notified_.insert(notified_.end(), lines.begin(), lines.end());
   }
+}
+
+std::size_t Posternd::count_notified(std::string_view state) const {
+  const std::lock_guard lock(mutex_);
   return static_cast<std::size_t>(std::ranges::count(notified_, state));
 }
 

@@ -13,9 +13,11 @@
 #include <filesystem>
 #include <initializer_list>
 #include <map>
+#include <mutex>
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "tests/support/connection.hpp"
@@ -47,7 +49,7 @@ inline constexpr Family kIpv4{"IPv4",          "198.51.100.2",  "198.51.100.9",
                               "203.0.113.200", "203.0.113.25",  "203.0.113.26",
                               "203.0.113.80",  "203.0.113.130", "198.51.100.1"};
 inline constexpr Family kIpv6{
-    "IPv6",           "2001:db8:1::2",  "2001:db8:1::9",     "2001:db8:2::200", "2001:db8:2::25",
+    "IPv6",           "2001:db8:1::2",  "2001:db8:1::9",     "2001:db8:2:3::200", "2001:db8:2::25",
     "2001:db8:2::26", "2001:db8:2::80", "2001:db8:2:1::130", "2001:db8:1::1"};
 
 class Lab {
@@ -148,13 +150,18 @@ class Posternd {
   [[nodiscard]] std::int64_t counter(std::string_view name,
                                      const std::map<std::string, std::string>& labels = {}) const;
   // The number of READY=1 and RELOADING=1 that systemd would have seen.
-  [[nodiscard]] std::size_t count_notified(std::string_view state);
+  [[nodiscard]] std::size_t count_notified(std::string_view state) const;
 
  private:
+  void read_notifications();
+
   const Lab* lab_;
   std::filesystem::path config_;
   int notify_socket_ = -1;
+  // Notifications are read as they come: the kernel holds ten, and then sd_notify() blocks.
+  mutable std::mutex mutex_;
   std::vector<std::string> notified_;
+  std::jthread reader_;
   Process process_;
 };
 
