@@ -36,7 +36,7 @@ build() {
   log=$root/build/$preset.build.log
   cmake --build "$root/build/$preset" "$@" 2>&1 | tee "$log" |
     awk '/^\[[0-9]+\/[0-9]+\]/ { if (systime() - last >= 10) { print "    " $1 " " $NF; fflush(); last = systime() } next }
-         /^ninja: no work to do/ { next } { print; fflush() }'
+         /^ninja: no work to do|directories\.\.\.$/ { next } { print; fflush() }'
   status=${PIPESTATUS[0]}
   return "$status"
 }
