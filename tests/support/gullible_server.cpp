@@ -190,7 +190,7 @@ void GullibleServer::say(std::string_view verb, std::string_view accepting) {
   if (habits_.is_mute) {
     return;
   }
-  const std::string tag = " #" + std::to_string(++replies_) + ' ' + std::string(verb);
+  const std::string tag = " \x01" + std::to_string(++replies_) + ' ' + std::string(verb);
   const std::string code(accepting.substr(0, 3));
   const Mood mood = next_mood();
   if (mood == Mood::accept || mood == Mood::accept_at_length) {
@@ -226,7 +226,7 @@ void GullibleServer::say_ehlo() {
     return;
   }
   const Mood mood = next_mood();
-  const std::string tag = " #" + std::to_string(++replies_) + " EHLO";
+  const std::string tag = " \x01" + std::to_string(++replies_) + " EHLO";
   if (mood == Mood::shut_down) {
     output_ += "421 4.0.0" + tag + "\r\n";
     is_closed_ = true;

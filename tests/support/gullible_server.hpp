@@ -1,7 +1,7 @@
 // A mail server that believes everything: CR, LF and CRLF each end a line, a dot alone on any such
 // line ends a body, verbs are taken in any case and with whatever stands between them and their
 // arguments. What even it does not do, no server does.
-// Each reply carries the number and the verb of what it answers: "250 2.0.0 #3 RCPT".
+// Each reply carries the number and the verb of what it answers: "250 2.0.0 \x01" "3 RCPT".
 #pragma once
 
 #include <cstddef>

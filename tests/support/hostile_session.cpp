@@ -23,14 +23,15 @@ constexpr std::size_t kLargestPiece = 4096;
 // Twice what both backlogs and 128 answers of ours can come to.
 constexpr std::size_t kMostHeld = 192UL * 1024;
 
-// "#3 RCPT" of the gullible server's replies.
+// "\x01" "3 RCPT" of the gullible server's replies. Replies of ours are printable: no client can
+// have its words echoed as one.
 struct Tag {
   std::size_t number = 0;
   std::string verb;
 };
 
 std::optional<Tag> tag_of(std::string_view reply) {
-  const std::size_t hash = reply.find(" #");
+  const std::size_t hash = reply.find(" \x01");
   if (hash == std::string_view::npos || hash > 10) {
     return std::nullopt;
   }
