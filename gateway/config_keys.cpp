@@ -51,6 +51,7 @@ constexpr std::array kKeys{
     KeyInfo{"outbound", "require_local_sender", now, kTrueOrFalse, kNoQuotes},
 
     KeyInfo{"smtp", "bare_newline", now, R"("normalize" or "reject")", kDefault},
+    KeyInfo{"smtp", "early_talker", now, R"("refuse" or "wait")", kDefault},
     KeyInfo{"smtp", "max_errors", now, "a whole number from 1 to 10000", kDefault},
     KeyInfo{"smtp", "max_refused_recipients", now, "a whole number from 1 to 100000", kDefault},
     KeyInfo{"smtp", "max_sessions", now, "a whole number from 1 to 1000000", kDefault},

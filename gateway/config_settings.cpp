@@ -30,6 +30,10 @@ constexpr ChoiceTable<smtp_proxy::BareNewline, 2> kBareNewlines{{
     {"normalize", smtp_proxy::BareNewline::normalize},
     {"reject", smtp_proxy::BareNewline::reject},
 }};
+constexpr ChoiceTable<smtp_proxy::EarlyTalker, 2> kEarlyTalkers{{
+    {"refuse", smtp_proxy::EarlyTalker::refuse},
+    {"wait", smtp_proxy::EarlyTalker::wait},
+}};
 constexpr ChoiceTable<LogLevel, 4> kLogLevels{{
     {"debug", LogLevel::debug},
     {"info", LogLevel::info},
@@ -150,6 +154,8 @@ void read_outbound(SectionReader& section, rules::Policy& policy) {
 void read_smtp(SectionReader& section, smtp_proxy::Settings& settings) {
   section.read_choice<smtp_proxy::BareNewline>("bare_newline", kBareNewlines,
                                                settings.bare_newline);
+  section.read_choice<smtp_proxy::EarlyTalker>("early_talker", kEarlyTalkers,
+                                               settings.early_talker);
   section.read_integer("max_errors", 1, 10'000, settings.max_errors);
   section.read_integer("max_refused_recipients", 1, 100'000, settings.max_refused_recipients);
   section.read_integer("max_sessions", 1, 1'000'000, settings.max_sessions);

@@ -202,6 +202,9 @@ void Queue::drain(const rules::Policy& policy, rules::EventSink& sink) {
       }
     }
     send_verdicts();
+    if (count < kBatch) {
+      return;  // that was all; asking again to be sure would cost a system call a connection
+    }
   }
 }
 

@@ -59,6 +59,7 @@ class Watch {
   // A read that took everything there was; the next news is to be waited for.
   void was_read_empty() { readable_.is_ready = has_ended_; }
   void was_written_full() { writable_.is_ready = false; }
+  [[nodiscard]] bool has_ended() const { return has_ended_; }
   // Lets those who wait go on, at their next turn.
   void wake();
   // Destroys those who wait, and with them what they hold.

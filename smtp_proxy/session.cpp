@@ -102,9 +102,11 @@ net::awaitable<bool> Session::connect() {
   if (stage_ != Stage::connecting) {
     co_return false;
   }
-  if (const std::error_code error = connect_error(server_.native_handle())) {
-    fail_connect(error);
-    co_return false;
+  if (server_.has_ended()) {
+    if (const std::error_code error = connect_error(server_.native_handle())) {
+      fail_connect(error);
+      co_return false;
+    }
   }
   stage_ = Stage::talking;
   sink_.on_event(ends_,

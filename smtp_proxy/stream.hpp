@@ -26,6 +26,8 @@ class Stream {
   // Return when the socket is ready, or after wake().
   net::awaitable<void> readable() { return watch_.readable(); }
   net::awaitable<void> writable() { return watch_.writable(); }
+  // The peer closed or reset, or a connect failed; what it sent before may still be read.
+  [[nodiscard]] bool has_ended() const { return watch_.has_ended(); }
   void wake() { watch_.wake(); }
   void abandon() { watch_.abandon(); }
 

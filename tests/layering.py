@@ -12,7 +12,7 @@ import sys
 
 STD = r"<[a-z_0-9]+>"
 SIMD = r"<[a-z]mmintrin\.h>"  # computation, knows nothing of the system
-POSIX = r"<(arpa|net|netinet|sys|linux)/.*\.h>|<(unistd|fcntl|poll|sched|errno|signal|pthread|grp|pwd|netdb|spawn|ifaddrs)\.h>"
+POSIX = r"<(arpa|net|netinet|sys|linux)/.*\.h>|<(unistd|fcntl|poll|sched|errno|signal|pthread|grp|pwd|netdb|spawn|ifaddrs|sysexits)\.h>"
 LAYERS = {  # the longest matching folder decides
     "rules": [STD, r"<arpa/inet\.h>", r"<idn2\.h>", r'"rules/.*"'],
     "nfq/core": [STD, SIMD, r'"rules/.*"', r'"nfq/core/.*"'],
