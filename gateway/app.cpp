@@ -230,8 +230,8 @@ void App::apply(Config config) {
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());
   }
-  note_reload(true, fmt::format("reloaded: {} mailers", config_.policy->mailers().size()));
-  log_.line(LogLevel::info, last_reload_.message);
+  note_reload(true, fmt::format("{} mailers are in force", config_.policy->mailers().size()));
+  log_.line(LogLevel::info, "reloaded: " + last_reload_.message);
 }
 
 std::string App::refuse_reload(const Diagnostics& diagnostics) {
@@ -254,7 +254,7 @@ void App::note_reload(bool success, std::string message) {
 
 std::string App::drain() {
   begin_drain();
-  return json_result(true, "draining");
+  return json_result(true, "sessions may end, new ones are answered 421");
 }
 
 std::string App::counters() {
@@ -306,6 +306,12 @@ net::awaitable<std::string> App::status() {
                                               mailer.name, address.to_string(), kSmtpPort));
       }
     }
+  }
+  // A table that somebody else flushed guards nothing, however well the rest is.
+  if (const auto kernel = nfq::kernel_counters(); !kernel) {
+    status.problems.push_back(
+        "the nft table inet postern is not there, port 25 is not guarded; restart posternd: " +
+        kernel.error());
   }
   co_return to_json(status);
 }
