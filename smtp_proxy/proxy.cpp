@@ -2,11 +2,11 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -29,6 +29,12 @@ constexpr std::chrono::milliseconds kAcceptPause{100};
 
 // Connections taken at one wake-up before sessions get their turn.
 constexpr int kAcceptBatch = 32;
+
+bool is_shortage(std::error_code error) {
+  return error == std::errc::too_many_files_open ||
+         error == std::errc::too_many_files_open_in_system || error == std::errc::no_buffer_space ||
+         error == std::errc::not_enough_memory;
+}
 
 }  // namespace
 
@@ -59,19 +65,19 @@ void Proxy::open_listener(Family family, std::uint16_t port, rules::Zone zone) {
       {.socket = net::posix::stream_descriptor(context_, socket->release()), .zone = zone});
 }
 
-// What a hard stop leaves: each session is held by coroutines that wait on it.
+// A hard stop: what waits on a session is handed to the io_context, which destroys it.
 Proxy::~Proxy() {
   for (const auto& session : sessions_) {
-    session->abandon();
+    session->abandon(Reason::shutting_down);
   }
 }
 
 void Proxy::start() {
   readiness_.start();
   for (Listener& listener : listeners_) {
-    net::co_spawn(context_, [this, &listener]() { return accept(listener); }, net::detached);
+    net::co_spawn(context_, [this, &listener]() { return accept(listener); }, rethrow);
   }
-  net::co_spawn(context_, [this]() { return watch_time(); }, net::detached);
+  net::co_spawn(context_, [this]() { return watch_time(); }, rethrow);
 }
 
 void Proxy::use(SessionSettings settings, std::size_t max_sessions) {
@@ -87,21 +93,23 @@ net::awaitable<void> Proxy::accept(Listener& listener) {
     if (error) {
       co_return;
     }
-    for (int i = 0; i < kAcceptBatch && accept_one(listener); ++i) {
+    std::error_code failure;
+    for (int i = 0; i < kAcceptBatch && !failure; ++i) {
+      failure = accept_one(listener);
     }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    if (is_shortage(failure)) {
       pause.expires_after(kAcceptPause);
       co_await pause.async_wait(use_tuple);
     }
   }
 }
 
-bool Proxy::accept_one(Listener& listener) {
-  errno = 0;
+std::error_code Proxy::accept_one(Listener& listener) {
   auto accepted = accept_transparently(listener.socket.native_handle());
   if (!accepted) {
-    errno = accepted.error().value();
-    return errno == ECONNABORTED || errno == EINTR;
+    const bool is_over = accepted.error() == std::errc::connection_aborted ||
+                         accepted.error() == std::errc::interrupted;
+    return is_over ? std::error_code() : accepted.error();
   }
   const rules::Ends ends = accepted->ends;
   const rules::Mailer* mailer = settings_.policy->mailer_at(ends.server.address);
@@ -114,7 +122,7 @@ bool Proxy::accept_one(Listener& listener) {
   } else {
     begin_session(std::move(*accepted), *mailer, listener.zone);
   }
-  return true;
+  return {};
 }
 
 void Proxy::turn_away(const Accepted& accepted, Reason reason) {
@@ -137,11 +145,8 @@ void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules:
   const auto place = sessions_.insert(sessions_.end(), session);
   net::co_spawn(
       context_, [session]() { return session->serve(); },
-      [this, place, ends](const std::exception_ptr& failure) {
+      [this, place](const std::exception_ptr&) {
         sessions_.erase(place);
-        if (failure) {
-          sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::internal_error});
-        }
         finish_drain_if_done();
       });
 }

@@ -14,6 +14,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <system_error>
 #include <vector>
 
 #include "rules/event.hpp"
@@ -52,7 +53,8 @@ class Proxy {
 
   void open_listener(Family family, std::uint16_t port, rules::Zone zone);
   net::awaitable<void> accept(Listener& listener);
-  bool accept_one(Listener& listener);
+  // What accepting failed with; with none there may be more.
+  std::error_code accept_one(Listener& listener);
   void begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone);
   void turn_away(const Accepted& accepted, rules::Reason reason);
   net::awaitable<void> watch_time();

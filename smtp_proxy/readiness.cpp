@@ -2,7 +2,6 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 
 #include <array>
@@ -31,7 +30,7 @@ int make_epoll() {
 Readiness::Readiness(net::io_context& context) : context_(context), epoll_(context, make_epoll()) {}
 
 void Readiness::start() {
-  net::co_spawn(context_, [this]() { return dispatch(); }, net::detached);
+  net::co_spawn(context_, [this]() { return dispatch(); }, rethrow);
 }
 
 net::awaitable<void> Readiness::dispatch() {
@@ -89,6 +88,12 @@ void Watch::stop() {
 void Watch::enqueue(Side& side, Waiter waiter) {
   if (side.is_ready) {
     net::post(readiness_.context_, std::move(waiter));
+  } else if (side.waiter) {
+    // Both directions of a session write to a client that does not read. A list would cost every wait what these need.
+    side.waiter = [first = std::move(side.waiter), second = std::move(waiter)]() mutable {
+      first();
+      second();
+    };
   } else {
     side.waiter = std::move(waiter);
   }
@@ -117,11 +122,6 @@ void Watch::wake() {
       net::post(readiness_.context_, std::exchange(side->waiter, nullptr));
     }
   }
-}
-
-void Watch::abandon() {
-  const Waiter reader = std::exchange(readable_.waiter, nullptr);
-  const Waiter writer = std::exchange(writable_.waiter, nullptr);
 }
 
 }  // namespace postern::smtp_proxy

@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <span>
 
@@ -23,6 +24,14 @@ namespace postern::smtp_proxy {
 namespace net = boost::asio;
 
 class Watch;
+
+// For co_spawn of a worker's loops. A worker without one of them would look alive and serve nobody. Thrown out of the
+// thread, what failed ends the daemon, and the kernel goes on dropping what is not judged.
+inline void rethrow(const std::exception_ptr& failure) {
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+}
 
 class Readiness {
  public:
@@ -53,7 +62,7 @@ class Watch {
   void start(int socket);
   void stop();
 
-  // One waiter each. They return when there is news, or after wake().
+  // They return when there is news, or after wake().
   auto readable() { return wait(readable_); }
   auto writable() { return wait(writable_); }
   // A read that took everything there was; the next news is to be waited for.
@@ -62,8 +71,6 @@ class Watch {
   [[nodiscard]] bool has_ended() const { return has_ended_; }
   // Lets those who wait go on, at their next turn.
   void wake();
-  // Destroys those who wait, and with them what they hold.
-  void abandon();
 
  private:
   friend class Readiness;

@@ -6,6 +6,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include <cerrno>
+#include <exception>
 #include <utility>
 
 namespace postern::smtp_proxy {
@@ -76,12 +77,16 @@ Session::~Session() {
 
 net::awaitable<void> Session::serve() {
   const auto self = shared_from_this();
-  const bool is_connected = co_await connect();
-  if (is_connected) {
-    spawn_server_pump();
-    co_await pump_client();
+  try {
+    const bool is_connected = co_await connect();
+    if (is_connected) {
+      spawn_server_pump();
+      co_await pump_client();
+    }
+    co_await finish();
+  } catch (const std::exception&) {
+    abandon(Reason::internal_error);
   }
-  co_await finish();
 }
 
 // Apart from serve(): GCC 12 destroys a closure twice when it is made in a full expression with a co_await in it.
@@ -137,18 +142,25 @@ net::awaitable<void> Session::pump_client() {
 
 net::awaitable<void> Session::pump_server() {
   const auto self = shared_from_this();
-  while (stage_ == Stage::talking) {
-    co_await server_.readable();
-    if (stage_ == Stage::talking) {
-      step_server();
-      co_await flushed();
+  try {
+    while (stage_ == Stage::talking) {
+      co_await server_.readable();
+      if (stage_ == Stage::talking) {
+        step_server();
+        co_await flushed();
+      }
     }
+  } catch (const std::exception&) {
+    abandon(Reason::internal_error);
   }
 }
 
 void Session::step_client() {
   buffers_.output.clear();
-  const Stream::ReadResult got = client_.read(buffers_.read);
+  const bool is_inside_body = conversation_.dialogue().wait() == Wait::data_block;
+  const Stream::ReadResult got = client_.read(
+      std::span(buffers_.read)
+          .first(is_inside_body ? WorkBuffers::kReadOctets : WorkBuffers::kReadOctetsOfCommands));
   switch (got.status) {
     case Stream::Read::nothing_yet:
       return;
@@ -266,7 +278,6 @@ void Session::start_closing(End how) {
   deadline_ = Clock::now() + settings_->closing_timeout;
   client_may_go_on_.cancel();
   client_.wake();
-  server_.wake();
   if (how == End::reset_server) {
     server_.reset();
   } else {
@@ -274,10 +285,12 @@ void Session::start_closing(End how) {
   }
 }
 
-void Session::abandon() {
-  const auto self = shared_from_this();
-  client_.abandon();
-  server_.abandon();
+void Session::abandon(Reason reason) {
+  reason_ = reason;
+  stage_ = Stage::closed;
+  client_may_go_on_.cancel();
+  client_.close();
+  server_.reset();
 }
 
 net::awaitable<void> Session::finish() {

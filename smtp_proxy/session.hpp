@@ -30,6 +30,9 @@ using Clock = std::chrono::steady_clock;
 struct WorkBuffers {
   // A large read costs fewer calls a megabyte; beyond this nothing more was gained.
   static constexpr std::size_t kReadOctets = 256 * 1024;
+  // Commands may have to be held until the mailer has answered, and six octets of a command can ask
+  // for forty of a reply: what is read at once is what a stranger can make a session keep.
+  static constexpr std::size_t kReadOctetsOfCommands = 16 * 1024;
   std::vector<char> read = std::vector<char>(kReadOctets);
   Output output;
 };
@@ -48,7 +51,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // To the end of the session. Spawns the other direction itself.
+  // To the end of the session. Spawns the other direction itself. Does not throw.
   net::awaitable<void> serve();
 
   // Called now and then by the worker: ends what has waited too long.
@@ -56,8 +59,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // A stop: idle sessions end now, the others after their transaction.
   void drain();
   void end_session(rules::Reason reason);
-  // Destroys the coroutines where they wait.
-  void abandon();
+  // Ends everything at once and says nothing: at a hard stop, and when one direction threw, for then
+  // the other would go on where nobody watches the time.
+  void abandon(rules::Reason reason);
 
   [[nodiscard]] rules::MailerId mailer_id() const { return conversation_.dialogue().mailer().id; }
 

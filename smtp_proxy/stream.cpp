@@ -141,6 +141,7 @@ void Stream::shut_down_sending() {
 
 void Stream::close() {
   watch_.stop();
+  watch_.wake();
   socket_ = FileDescriptor();
 }
 

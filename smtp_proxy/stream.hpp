@@ -29,7 +29,6 @@ class Stream {
   // The peer closed or reset, or a connect failed; what it sent before may still be read.
   [[nodiscard]] bool has_ended() const { return watch_.has_ended(); }
   void wake() { watch_.wake(); }
-  void abandon() { watch_.abandon(); }
 
   enum class Read : std::uint8_t { bytes, nothing_yet, end };
   struct ReadResult {

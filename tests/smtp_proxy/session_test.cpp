@@ -1,0 +1,244 @@
+// A session on real sockets of the loopback, with its event loop run by the test itself. Needs root, as the session does
+// for connecting in the client's name.
+#include "smtp_proxy/session.hpp"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/write.hpp>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "tests/support/wait.hpp"
+
+namespace postern::smtp_proxy {
+namespace {
+
+using tcp = net::ip::tcp;
+using testing::wait_until;
+
+const tcp::endpoint kAnyPort(net::ip::address_v4::loopback(), 0);
+
+rules::Endpoint to_endpoint(const tcp::endpoint& endpoint) {
+  return {.address = rules::IpAddress(endpoint.address().to_v4().to_bytes()),
+          .port = endpoint.port()};
+}
+
+std::shared_ptr<const rules::Policy> policy_with_one_mailer() {
+  auto policy = std::make_shared<rules::Policy>();
+  policy->add_mailer({.name = "inner"});
+  return policy;
+}
+
+class Sink : public rules::EventSink {
+ public:
+  std::function<void(const rules::Event&)> on_each = [](const rules::Event&) {};
+  rules::Reason closed_for = rules::Reason::none;
+  bool is_closed = false;
+
+  void on_event(const rules::Ends&, const rules::Event& event) override {
+    if (const auto* closed = std::get_if<rules::SessionClosed>(&event)) {
+      is_closed = true;
+      closed_for = closed->reason;
+      return;
+    }
+    on_each(event);
+  }
+};
+
+// An end that the test speaks for: everything it was sent, and whether its peer has gone.
+class Peer {
+ public:
+  explicit Peer(net::io_context& context) : socket(context) {}
+
+  void send(std::string_view bytes) { net::write(socket, net::buffer(bytes)); }
+  void read() {
+    socket.non_blocking(true);
+    char bytes[4096];
+    boost::system::error_code error;
+    while (!error) {
+      heard.append(bytes, socket.read_some(net::buffer(bytes), error));
+    }
+    has_lost_its_peer = error && error != net::error::would_block;
+  }
+
+  tcp::socket socket;
+  std::string heard;
+  bool has_lost_its_peer = false;
+};
+
+class SessionTest : public ::testing::Test {
+ protected:
+  SessionTest() {
+    // Small, so that a client that does not read is soon felt.
+    tcp::acceptor door(context_, kAnyPort);
+    door.set_option(net::socket_base::send_buffer_size(8192));
+    client_.socket.open(tcp::v4());
+    client_.socket.set_option(net::socket_base::receive_buffer_size(8192));
+    client_.socket.connect(door.local_endpoint());
+    tcp::socket accepted = door.accept();
+    accepted.non_blocking(true);
+    const rules::Ends ends{.client = to_endpoint(accepted.remote_endpoint()),
+                           .server = to_endpoint(inner_.local_endpoint())};
+    session_ = std::make_shared<Session>(
+        context_, readiness_, Accepted{.socket = FileDescriptor(accepted.release()), .ends = ends},
+        SessionSettings{.policy = policy_, .smtp = settings_}, policy_->mailers().front(),
+        rules::Zone::external, buffers_, sink_);
+  }
+
+  void serve() {
+    readiness_.start();
+    net::co_spawn(
+        context_, [session = std::exchange(session_, nullptr)]() { return session->serve(); },
+        net::detached);
+    inner_.non_blocking(true);
+    ASSERT_TRUE(wait_until("the mailer is connected to", [&] {
+      context_.poll();
+      boost::system::error_code error;
+      inner_.accept(server_.socket, error);
+      return !error;
+    }));
+  }
+  template <typename Condition>
+  ::testing::AssertionResult run_until(std::string_view what, Condition condition) {
+    return wait_until(what, [&] {
+      context_.poll();
+      client_.read();
+      server_.read();
+      return condition();
+    });
+  }
+
+  net::io_context context_;
+  Sink sink_;
+  Readiness readiness_{context_};
+  std::shared_ptr<Settings> settings_ = std::make_shared<Settings>();
+  WorkBuffers buffers_;
+  std::shared_ptr<const rules::Policy> policy_ = policy_with_one_mailer();
+  tcp::acceptor inner_{context_, kAnyPort};
+  Peer client_{context_};
+  Peer server_{context_};
+  std::shared_ptr<Session> session_;
+};
+
+TEST_F(SessionTest, PassesTheGreetingOn) {
+  serve();
+  server_.send("220 inner\r\n");
+  EXPECT_TRUE(run_until("the client is greeted", [&] { return client_.heard == "220 inner\r\n"; }));
+}
+
+TEST_F(SessionTest, EndsBothSidesWhenTheMailersDirectionThrows) {
+  sink_.on_each = [](const rules::Event& event) {
+    if (std::holds_alternative<rules::UpstreamFailed>(event)) {
+      throw std::runtime_error("out of memory");
+    }
+  };
+  serve();
+  server_.send("no reply\r\n");
+  EXPECT_TRUE(run_until("both are closed", [&] {
+    return client_.has_lost_its_peer && server_.has_lost_its_peer && sink_.is_closed;
+  }));
+  EXPECT_EQ(sink_.closed_for, rules::Reason::internal_error);
+}
+
+TEST_F(SessionTest, EndsBothSidesWhenTheClientsDirectionThrows) {
+  sink_.on_each = [](const rules::Event& event) {
+    if (std::holds_alternative<rules::CommandRefused>(event)) {
+      throw std::runtime_error("out of memory");
+    }
+  };
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.send("NONSENSE\r\n");
+  EXPECT_TRUE(run_until("both are closed", [&] {
+    return client_.has_lost_its_peer && server_.has_lost_its_peer && sink_.is_closed;
+  }));
+  EXPECT_EQ(sink_.closed_for, rules::Reason::internal_error);
+}
+
+TEST_F(SessionTest, KeepsLittleForAClientThatAsksAndDoesNotListen) {
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  std::string questions;
+  while (questions.size() < 120'000) {
+    questions += "HELP\r\n";
+  }
+  boost::system::error_code full;
+  client_.socket.write_some(net::buffer(questions), full);
+  ASSERT_TRUE(run_until("the first is answered", [&] { return client_.heard.size() > 100; }));
+  EXPECT_LT(buffers_.output.to_client.capacity(), 200'000U);
+}
+
+TEST_F(SessionTest, GoesOnBothWaysBehindAClientThatReadLate) {
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.heard.clear();
+  std::string questions;
+  std::size_t answers_octets = 0;
+  for (int i = 0; i < 20; ++i) {
+    questions += "NOOP\r\n";
+    answers_octets += std::string_view("250 ok\r\n").size();
+    for (int j = 0; j < 2'000; ++j) {
+      questions += "HELP\r\n";
+      answers_octets += std::string_view("214 2.0.0 see RFC 5321\r\n").size();
+    }
+  }
+  std::size_t asked = 0;
+  std::size_t noops_answered = 0;
+  const auto move_on = [&] {
+    boost::system::error_code full;
+    asked += client_.socket.write_some(net::buffer(questions) + asked, full);
+    context_.poll();
+    server_.read();
+    for (; noops_answered < server_.heard.size() / 6; ++noops_answered) {
+      server_.send("250 ok\r\n");
+    }
+  };
+  for (int i = 0; i < 1'000; ++i) {
+    move_on();
+  }
+  ASSERT_LT(noops_answered, 20U) << "the client was never slowed down";
+  EXPECT_TRUE(wait_until("everything is answered", [&] {
+    for (int i = 0; i < 1'000; ++i) {
+      move_on();
+      client_.read();
+    }
+    return client_.heard.size() == answers_octets;
+  }));
+}
+
+TEST_F(SessionTest, IsGoneSoonAfterItsLastReplyThoughTheClientStays) {
+  settings_->closing_timeout = std::chrono::seconds(0);
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.send("a bare\nnewline\r\n");
+  EXPECT_TRUE(run_until("the session is gone", [&] {
+    if (const auto alive = session.lock()) {
+      alive->check_time(Clock::now());
+    }
+    return sink_.is_closed;
+  }));
+}
+
+TEST_F(SessionTest, LeavesNothingBehindWhenItIsAbandoned) {
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  session.lock()->abandon(rules::Reason::shutting_down);
+  EXPECT_TRUE(run_until("the session is gone", [&] { return session.expired(); }));
+  EXPECT_EQ(sink_.closed_for, rules::Reason::shutting_down);
+}
+
+}  // namespace
+}  // namespace postern::smtp_proxy
