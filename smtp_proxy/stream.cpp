@@ -35,6 +35,8 @@ Stream::ReadResult Stream::read(std::span<char> buffer) {
 
 std::size_t Stream::taken(ssize_t sent, std::size_t offered) {
   if (sent < 0 && !would_block()) {
+    // Whatever failed: with a hole in it nothing more may follow, or a body could turn into commands.
+    ::shutdown(socket_.get(), SHUT_RDWR);
     return offered;
   }
   const std::size_t octets = sent < 0 ? 0 : static_cast<std::size_t>(sent);

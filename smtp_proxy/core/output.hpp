@@ -15,7 +15,7 @@ namespace postern::smtp_proxy {
 
 enum class End : std::uint8_t {
   none,
-  // Write what is left for both sides, then close both.
+  // Write what is left for the client, then close both.
   close,
   // The same, but the server must not take what it has for a message: reset that connection.
   reset_server,
