@@ -167,13 +167,10 @@ net::awaitable<void> App::keep_watch() {
     }
     bool all_answered = true;
     for (const auto& worker : workers_) {
-      all_answered = all_answered && worker->answered();
+      all_answered = worker->ping() && all_answered;
     }
     if (all_answered) {
       sd_notify(0, "WATCHDOG=1");
-      for (const auto& worker : workers_) {
-        worker->ping();
-      }
     }
     start_new_day();
   }
@@ -181,7 +178,8 @@ net::awaitable<void> App::keep_watch() {
 
 // --- reload ----------------------------------------------------------------------------------------------------
 
-std::string App::reload() {
+// Whatever is thrown here must not end the loop that obeys signals.
+std::string App::reload() try {
   sd_notify(0, "RELOADING=1");
   auto loaded = load_config(file_, mailer_ids_);
   if (!loaded) {
@@ -196,6 +194,8 @@ std::string App::reload() {
   }
   apply(std::move(*loaded));
   return json_result(true, last_reload_.message);
+} catch (const std::exception& error) {
+  return refuse_reload({{.file = file_.string(), .message = error.what()}});
 }
 
 // What is in the kernel under a number, or in a thread, cannot be moved under live sessions.
@@ -295,11 +295,11 @@ std::vector<std::string> App::blocked(Cursor& cursor) {
 
 net::awaitable<std::string> App::status() {
   StatusReport status = report();
-  for (std::size_t i = 0; i < status.mailers.size() && i < config_.policy->mailers().size(); ++i) {
+  // Held: a reload may put another in its place while we wait.
+  const std::shared_ptr<const rules::Policy> policy = config_.policy;
+  for (std::size_t i = 0; i < status.mailers.size(); ++i) {
     MailerReport& mailer = status.mailers[i];
-    // A copy: a reload may take the policy away while we wait.
-    const std::vector<rules::IpAddress> addresses = config_.policy->mailers()[i].addresses;
-    for (const rules::IpAddress& address : addresses) {
+    for (const rules::IpAddress& address : policy->mailers()[i].addresses) {
       if (!co_await accepts_connections(address, kSmtpPort, kReachabilityPatience)) {
         mailer.upstream_ok = false;
         status.problems.push_back(fmt::format("mailer {} does not answer at {} port {}",
@@ -335,7 +335,7 @@ StatusReport App::report() const {
     status.mailers.push_back(report_mailer(mailer));
   }
   for (const auto& worker : workers_) {
-    if (!worker->answered()) {
+    if (!worker->is_responsive()) {
       status.problems.push_back(
           fmt::format("the worker of queue {} does not answer", worker->queue_number()));
     }

@@ -1,6 +1,6 @@
 // What happened, in numbers. Each worker has its own Counters, on cache lines of its own, and is the only one that
 // writes them; whoever reads adds the workers up.
-// Threads:  count_*() on the worker's thread; collect() on any.
+// Threads:  count() on the worker's thread; collect() on any.
 #pragma once
 
 #include <array>
@@ -47,7 +47,7 @@ class alignas(64) Counters {
   void add_blocked_by_reason(std::array<std::uint64_t, rules::kReasonCount>& totals) const;
   [[nodiscard]] std::uint64_t sessions_open(rules::MailerId mailer) const;
   [[nodiscard]] std::uint64_t sessions_open() const;
-  // nullopt: the last attempt went well, or there was none.
+  // Empty: the last attempt went well, or there was none.
   [[nodiscard]] std::string last_upstream_error(rules::MailerId mailer) const;
 
  private:

@@ -5,6 +5,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
 
@@ -40,13 +41,12 @@ Worker::Worker(std::uint16_t index, const Config& config, Log& log)
       policy_(config.policy),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
-      queue_readiness_(context_, queue_.fd()),
+      queue_readiness_(context_, fcntl(queue_.fd(), F_DUPFD_CLOEXEC, 0)),
       proxy_(context_, config.datapath.proxy_ports, session_settings(config),
              sessions_a_worker(config), *this) {}
 
 Worker::~Worker() {
   stop();
-  (void)queue_readiness_.release();  // queue_ closes it
 }
 
 void Worker::start() {
@@ -76,9 +76,13 @@ void Worker::drain(std::function<void()> when_done) {
             [this, done = std::move(when_done)]() mutable { proxy_.drain(std::move(done)); });
 }
 
-void Worker::ping() {
-  answered_ = false;
-  net::post(context_, [this]() { answered_ = true; });
+bool Worker::ping() {
+  is_responsive_ = answered_;
+  if (is_responsive_) {
+    answered_ = false;
+    net::post(context_, [this]() { answered_ = true; });
+  }
+  return is_responsive_;
 }
 
 net::awaitable<void> Worker::judge_packets() {

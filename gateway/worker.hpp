@@ -1,7 +1,7 @@
 // One worker: a thread with an event loop, a netfilter queue, a proxy, counters and a log of blocked attempts, all its
 // own. What the others share with it is posted to it as a value.
 // Errors:   the constructor throws std::system_error when the queue or a listener cannot be opened.
-// Threads:  start(), use(), drain(), stop() on the thread that made it; readers as Counters and BlockedLog say.
+// Threads:  start(), use(), drain(), stop(), ping() on the thread that made it; readers as Counters and BlockedLog say.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -37,9 +37,10 @@ class Worker final : public rules::EventSink {
   void drain(std::function<void()> when_done);
   void stop();
 
-  // Asks the event loop for a sign of life; answered() tells whether the one before was given.
-  void ping();
-  [[nodiscard]] bool answered() const { return answered_; }
+  // Asks the event loop for a sign of life. False: the one before is still owed.
+  bool ping();
+  // What the last ping() said. Not whether an answer is owed: just after a ping one always is.
+  [[nodiscard]] bool is_responsive() const { return is_responsive_; }
 
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] const BlockedLog& blocked() const { return blocked_; }
@@ -62,11 +63,12 @@ class Worker final : public rules::EventSink {
   Counter queue_packets_;
   Counter queue_overruns_;
   std::atomic<bool> answered_ = true;
+  bool is_responsive_ = true;
 
   std::shared_ptr<const rules::Policy> policy_;
   boost::asio::io_context context_{1};
   nfq::Queue queue_;
-  boost::asio::posix::stream_descriptor queue_readiness_;
+  boost::asio::posix::stream_descriptor queue_readiness_;  // a duplicate: each closes its own
   smtp_proxy::Proxy proxy_;
   std::thread thread_;
 };
