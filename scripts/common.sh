@@ -35,8 +35,13 @@ build() {
   fi
   log=$root/build/$preset.build.log
   cmake --build "$root/build/$preset" "$@" 2>&1 | tee "$log" |
-    awk '/^\[[0-9]+\/[0-9]+\]/ { if (systime() - last >= 10) { print "    " $1 " " $NF; fflush(); last = systime() } next }
-         /^ninja: no work to do|directories\.\.\.$/ { next } { print; fflush() }'
+    awk '
+      /^ninja: no work to do|directories\.\.\.$/ { next }
+      /^\[[0-9]+\/[0-9]+\]/ {
+        if (systime() - last >= 10) { print "    " $1 " " $NF; fflush(); last = systime() }
+        next
+      }
+      { print; fflush() }'
   status=${PIPESTATUS[0]}
   return "$status"
 }
