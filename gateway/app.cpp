@@ -287,6 +287,7 @@ std::vector<std::string> App::blocked(Cursor& cursor) {
   }
   std::ranges::stable_sort(attempts, {}, &BlockedAttempt::when);
   std::vector<std::string> lines;
+  lines.reserve(attempts.size());
   for (const BlockedAttempt& attempt : attempts) {
     lines.push_back(to_json(attempt, attempt.mailer ? mailer_ids_.names()[*attempt.mailer] : ""));
   }

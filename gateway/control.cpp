@@ -32,8 +32,7 @@ constexpr mode_t kSocketMode = 0660;
 void clear_path(net::io_context& context, const std::filesystem::path& path) {
   net::local::stream_protocol::socket probe(context);
   boost::system::error_code error;
-  probe.connect(net::local::stream_protocol::endpoint(path.string()), error);
-  if (!error) {
+  if (!probe.connect(net::local::stream_protocol::endpoint(path.string()), error)) {
     throw AnotherDaemon("another posternd answers at " + path.string());
   }
   std::error_code ignored;
