@@ -1,11 +1,6 @@
 #include "gateway/worker.hpp"
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
 
@@ -16,8 +11,6 @@ namespace postern::gateway {
 namespace {
 
 namespace net = boost::asio;
-
-constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 
 smtp_proxy::SessionSettings session_settings(const Config& config) {
   return {.policy = config.policy,
@@ -41,8 +34,8 @@ Worker::Worker(std::uint16_t index, const Config& config, Log& log)
       policy_(config.policy),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
-      queue_readiness_(context_, fcntl(queue_.fd(), F_DUPFD_CLOEXEC, 0)),
-      proxy_(context_, config.datapath.proxy_ports, session_settings(config),
+      queue_watch_(loop_),
+      proxy_(loop_, config.datapath.proxy_ports, session_settings(config),
              sessions_a_worker(config), *this) {}
 
 Worker::~Worker() {
@@ -50,48 +43,47 @@ Worker::~Worker() {
 }
 
 void Worker::start() {
-  net::co_spawn(context_, [this]() { return judge_packets(); }, net::detached);
+  queue_watch_.start(queue_.fd(), smtp_proxy::Watch::kQueue);
+  net::co_spawn(loop_.context(), [this]() { return judge_packets(); }, smtp_proxy::rethrow);
   proxy_.start();
-  thread_ = std::thread([this]() { context_.run(); });
+  thread_ = std::thread([this]() {
+    loop_.run([this](smtp_proxy::Clock::time_point now) { proxy_.check_time(now); });
+  });
   pthread_setname_np(thread_.native_handle(), fmt::format("worker-{}", queue_.number()).c_str());
 }
 
 void Worker::stop() {
   if (thread_.joinable()) {
-    context_.stop();
+    loop_.stop();
     thread_.join();
   }
 }
 
 void Worker::use(const Config& config) {
-  net::post(context_, [this, policy = config.policy, settings = session_settings(config),
-                       most = sessions_a_worker(config)]() mutable {
+  loop_.post([this, policy = config.policy, settings = session_settings(config),
+              most = sessions_a_worker(config)]() mutable {
     policy_ = std::move(policy);
     proxy_.use(std::move(settings), most);
   });
 }
 
 void Worker::drain(std::function<void()> when_done) {
-  net::post(context_,
-            [this, done = std::move(when_done)]() mutable { proxy_.drain(std::move(done)); });
+  loop_.post([this, done = std::move(when_done)]() mutable { proxy_.drain(std::move(done)); });
 }
 
 bool Worker::ping() {
   is_responsive_ = answered_;
   if (is_responsive_) {
     answered_ = false;
-    net::post(context_, [this]() { answered_ = true; });
+    loop_.post([this]() { answered_ = true; });
   }
   return is_responsive_;
 }
 
 net::awaitable<void> Worker::judge_packets() {
   while (true) {
-    const auto [error] =
-        co_await queue_readiness_.async_wait(net::posix::stream_descriptor::wait_read, use_tuple);
-    if (error) {
-      co_return;
-    }
+    co_await queue_watch_.readable();
+    queue_watch_.was_read_empty();  // what is left is told again
     queue_.drain(*policy_, *this);
     queue_packets_.set(queue_.statistics().packets);
     queue_overruns_.set(queue_.statistics().overruns);

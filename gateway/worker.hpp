@@ -4,8 +4,7 @@
 // Threads:  start(), use(), drain(), stop(), ping() on the thread that made it; readers as Counters and BlockedLog say.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/awaitable.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -20,6 +19,7 @@
 #include "gateway/log.hpp"
 #include "nfq/queue.hpp"
 #include "rules/event.hpp"
+#include "smtp_proxy/event_loop.hpp"
 #include "smtp_proxy/proxy.hpp"
 
 namespace postern::gateway {
@@ -66,9 +66,9 @@ class Worker final : public rules::EventSink {
   bool is_responsive_ = true;
 
   std::shared_ptr<const rules::Policy> policy_;
-  boost::asio::io_context context_{1};
+  smtp_proxy::EventLoop loop_;
   nfq::Queue queue_;
-  boost::asio::posix::stream_descriptor queue_readiness_;  // a duplicate: each closes its own
+  smtp_proxy::Watch queue_watch_;
   smtp_proxy::Proxy proxy_;
   std::thread thread_;
 };

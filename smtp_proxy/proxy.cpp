@@ -1,8 +1,6 @@
 #include "smtp_proxy/proxy.hpp"
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -17,15 +15,7 @@ namespace {
 
 using rules::Reason;
 
-constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 constexpr std::uint16_t kSmtpPort = 25;
-
-// How exactly timeouts are kept. One timer for all sessions: a timer of its own for each would cost
-// more than all else they do.
-constexpr std::chrono::milliseconds kTick{250};
-
-// When no descriptor or memory is left, accepting again at once would only burn the processor.
-constexpr std::chrono::milliseconds kAcceptPause{100};
 
 // Connections taken at one wake-up before sessions get their turn.
 constexpr int kAcceptBatch = 32;
@@ -38,14 +28,9 @@ bool is_shortage(std::error_code error) {
 
 }  // namespace
 
-Proxy::Proxy(net::io_context& context, std::array<std::uint16_t, 2> ports, SessionSettings settings,
+Proxy::Proxy(EventLoop& loop, std::array<std::uint16_t, 2> ports, SessionSettings settings,
              std::size_t max_sessions, rules::EventSink& sink)
-    : context_(context),
-      settings_(std::move(settings)),
-      max_sessions_(max_sessions),
-      sink_(sink),
-      clock_(context),
-      readiness_(context) {
+    : loop_(loop), settings_(std::move(settings)), max_sessions_(max_sessions), sink_(sink) {
   open_listener(Family::v4, ports[0], rules::Zone::external);
   open_listener(Family::v4, ports[1], rules::Zone::internal);
   open_listener(Family::v6, ports[0], rules::Zone::external);
@@ -61,8 +46,8 @@ void Proxy::open_listener(Family family, std::uint16_t port, rules::Zone zone) {
     throw std::system_error(
         socket.error(), "cannot listen for diverted connections on port " + std::to_string(port));
   }
-  listeners_.push_back(
-      {.socket = net::posix::stream_descriptor(context_, socket->release()), .zone = zone});
+  Listener& listener = listeners_.emplace_back(std::move(*socket), zone, loop_);
+  listener.watch.start(listener.socket.get(), Watch::kListener);
 }
 
 // A hard stop: what waits on a session is handed to the io_context, which destroys it.
@@ -73,11 +58,9 @@ Proxy::~Proxy() {
 }
 
 void Proxy::start() {
-  readiness_.start();
   for (Listener& listener : listeners_) {
-    net::co_spawn(context_, [this, &listener]() { return accept(listener); }, rethrow);
+    net::co_spawn(loop_.context(), [this, &listener]() { return accept(listener); }, rethrow);
   }
-  net::co_spawn(context_, [this]() { return watch_time(); }, rethrow);
 }
 
 void Proxy::use(SessionSettings settings, std::size_t max_sessions) {
@@ -86,26 +69,22 @@ void Proxy::use(SessionSettings settings, std::size_t max_sessions) {
 }
 
 net::awaitable<void> Proxy::accept(Listener& listener) {
-  net::steady_timer pause(context_);
   while (true) {
-    const auto [error] =
-        co_await listener.socket.async_wait(net::posix::stream_descriptor::wait_read, use_tuple);
-    if (error) {
-      co_return;
-    }
+    co_await listener.watch.readable();
     std::error_code failure;
     for (int i = 0; i < kAcceptBatch && !failure; ++i) {
       failure = accept_one(listener);
     }
-    if (is_shortage(failure)) {
-      pause.expires_after(kAcceptPause);
-      co_await pause.async_wait(use_tuple);
+    if (failure) {
+      // All taken, or a shortage of descriptors or memory: check_time() has another try then.
+      listener.watch.was_read_empty();
+      is_short_ = is_short_ || is_shortage(failure);
     }
   }
 }
 
 std::error_code Proxy::accept_one(Listener& listener) {
-  auto accepted = accept_transparently(listener.socket.native_handle());
+  auto accepted = accept_transparently(listener.socket.get());
   if (!accepted) {
     const bool is_over = accepted.error() == std::errc::connection_aborted ||
                          accepted.error() == std::errc::interrupted;
@@ -135,8 +114,8 @@ void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules:
   const rules::Ends ends = accepted.ends;
   std::shared_ptr<Session> session;
   try {
-    session = std::make_shared<Session>(context_, readiness_, std::move(accepted), settings_,
-                                        mailer, zone, buffers_, sink_);
+    session = std::make_shared<Session>(loop_, std::move(accepted), settings_, mailer, zone,
+                                        buffers_, sink_);
   } catch (
       const std::exception&) {  // no memory, or no room in the epoll: this client's bad luck only
     sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::internal_error});
@@ -144,27 +123,24 @@ void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules:
   }
   const auto place = sessions_.insert(sessions_.end(), session);
   net::co_spawn(
-      context_, [session]() { return session->serve(); },
+      loop_.context(), [session]() { return session->serve(); },
       [this, place](const std::exception_ptr&) {
         sessions_.erase(place);
         finish_drain_if_done();
       });
 }
 
-net::awaitable<void> Proxy::watch_time() {
-  while (true) {
-    clock_.expires_after(kTick);
-    const auto [error] = co_await clock_.async_wait(use_tuple);
-    if (error) {
-      co_return;
+void Proxy::check_time(Clock::time_point now) {
+  const bool is_out_of_patience = is_draining_ && now >= drain_deadline_;
+  for (const auto& session : sessions_) {
+    if (is_out_of_patience) {
+      session->end_session(Reason::shutting_down);
     }
-    const Clock::time_point now = Clock::now();
-    const bool is_out_of_patience = is_draining_ && now >= drain_deadline_;
-    for (const auto& session : sessions_) {
-      if (is_out_of_patience) {
-        session->end_session(Reason::shutting_down);
-      }
-      session->check_time(now);
+    session->check_time(now);
+  }
+  if (std::exchange(is_short_, false)) {
+    for (Listener& listener : listeners_) {
+      listener.watch.wake();
     }
   }
 }

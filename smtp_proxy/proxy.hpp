@@ -1,13 +1,9 @@
-// One worker's proxy: its listeners, its sessions, its clock. Workers share nothing; each has a
-// Proxy on its own io_context and thread. Errors:   the constructor throws std::system_error when a
-// listener cannot be opened. Threads:  every member on the io_context's thread, but for the
-// constructor.
+// One worker's proxy: its listeners and its sessions. Workers share nothing; each has a Proxy on its own EventLoop.
+// Errors:   the constructor throws std::system_error when a listener cannot be opened.
+// Threads:  every member on the loop's thread, but for the constructor and start().
 #pragma once
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/awaitable.hpp>
 
 #include <array>
 #include <cstdint>
@@ -27,8 +23,8 @@ namespace postern::smtp_proxy {
 class Proxy {
  public:
   // `ports`: where tproxy hands over external and internal clients; the listener is what tells the
-  // zone. `max_sessions`: this worker's share. `sink` must outlive the io_context.
-  Proxy(net::io_context& context, std::array<std::uint16_t, 2> ports, SessionSettings settings,
+  // zone. `max_sessions`: this worker's share. `sink` must outlive the loop.
+  Proxy(EventLoop& loop, std::array<std::uint16_t, 2> ports, SessionSettings settings,
         std::size_t max_sessions, rules::EventSink& sink);
 
   ~Proxy();
@@ -36,6 +32,8 @@ class Proxy {
   Proxy& operator=(const Proxy&) = delete;
 
   void start();
+  // Ends what has waited too long; to be called at every tick of the loop.
+  void check_time(Clock::time_point now);
   // For sessions from now on; those that live keep what they began with.
   void use(SessionSettings settings, std::size_t max_sessions);
   // New connections are answered 421; sessions end after their transaction. `when_done` is called
@@ -46,8 +44,11 @@ class Proxy {
 
  private:
   struct Listener {
-    net::posix::stream_descriptor socket;
+    Listener(FileDescriptor listening, rules::Zone of_clients, EventLoop& loop)
+        : socket(std::move(listening)), zone(of_clients), watch(loop) {}
+    FileDescriptor socket;
     rules::Zone zone;
+    Watch watch;
   };
   using Sessions = std::list<std::shared_ptr<Session>>;
 
@@ -57,18 +58,16 @@ class Proxy {
   std::error_code accept_one(Listener& listener);
   void begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone);
   void turn_away(const Accepted& accepted, rules::Reason reason);
-  net::awaitable<void> watch_time();
   void finish_drain_if_done();
 
-  net::io_context& context_;
+  EventLoop& loop_;
   SessionSettings settings_;
   std::size_t max_sessions_;
   rules::EventSink& sink_;
   std::list<Listener> listeners_;
-  net::steady_timer clock_;
-  Readiness readiness_;
   WorkBuffers buffers_;
   Sessions sessions_;
+  bool is_short_ = false;  // of descriptors or memory, when a connection came
   bool is_draining_ = false;
   Clock::time_point drain_deadline_;
   std::function<void()> when_drained_;

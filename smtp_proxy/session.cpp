@@ -1,9 +1,7 @@
 #include "smtp_proxy/session.hpp"
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include <cerrno>
 #include <exception>
@@ -13,8 +11,6 @@ namespace postern::smtp_proxy {
 namespace {
 
 using rules::Reason;
-
-constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 
 std::chrono::seconds time_for(Wait wait, const Settings& settings) {
   switch (wait) {
@@ -51,17 +47,18 @@ rules::UpstreamError to_upstream_error(std::error_code error) {
 
 }  // namespace
 
-Session::Session(net::io_context& context, Readiness& readiness, Accepted accepted,
-                 SessionSettings settings, const rules::Mailer& mailer, rules::Zone zone,
-                 WorkBuffers& buffers, rules::EventSink& sink)
-    : settings_(std::move(settings.smtp)),
+Session::Session(EventLoop& loop, Accepted accepted, SessionSettings settings,
+                 const rules::Mailer& mailer, rules::Zone zone, WorkBuffers& buffers,
+                 rules::EventSink& sink)
+    : loop_(loop),
+      settings_(std::move(settings.smtp)),
       buffers_(buffers),
       sink_(sink),
       ends_(accepted.ends),
-      client_(readiness),
-      server_(readiness),
+      client_(loop),
+      server_(loop),
       conversation_(Dialogue(std::move(settings.policy), mailer, zone, *settings_)),
-      client_may_go_on_(context, Clock::time_point::max()),
+      client_may_go_on_(loop),
       started_(Clock::now()),
       deadline_(started_ + settings_->connect_timeout) {
   client_.open(std::move(accepted.socket));
@@ -92,8 +89,8 @@ net::awaitable<void> Session::serve() {
 // Apart from serve(): GCC 12 destroys a closure twice when it is made in a full expression with a co_await in it.
 void Session::spawn_server_pump() {
   net::co_spawn(
-      client_may_go_on_.get_executor(),
-      [self = shared_from_this()]() { return self->pump_server(); }, net::detached);
+      loop_.context(), [self = shared_from_this()]() { return self->pump_server(); },
+      net::detached);
 }
 
 net::awaitable<bool> Session::connect() {
@@ -129,7 +126,7 @@ void Session::fail_connect(std::error_code error) {
 net::awaitable<void> Session::pump_client() {
   while (stage_ == Stage::talking) {
     if (!conversation_.wants_client_bytes()) {
-      co_await client_may_go_on_.async_wait(use_tuple);
+      co_await client_may_go_on_.wait();
       continue;
     }
     co_await client_.readable();
@@ -189,7 +186,7 @@ void Session::step_server() {
       break;
   }
   act();
-  client_may_go_on_.cancel_one();
+  client_may_go_on_.notify();
 }
 
 void Session::act() {
@@ -276,7 +273,7 @@ void Session::end_session(Reason reason) {
 void Session::start_closing(End how) {
   stage_ = Stage::closing;
   deadline_ = Clock::now() + settings_->closing_timeout;
-  client_may_go_on_.cancel();
+  client_may_go_on_.notify();
   client_.wake();
   if (how == End::reset_server) {
     server_.reset();
@@ -288,7 +285,7 @@ void Session::start_closing(End how) {
 void Session::abandon(Reason reason) {
   reason_ = reason;
   stage_ = Stage::closed;
-  client_may_go_on_.cancel();
+  client_may_go_on_.notify();
   client_.close();
   server_.reset();
 }

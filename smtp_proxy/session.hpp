@@ -6,7 +6,6 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/steady_timer.hpp>
 
 #include <chrono>
 #include <list>
@@ -23,8 +22,6 @@
 #include "smtp_proxy/transparent.hpp"
 
 namespace postern::smtp_proxy {
-
-using Clock = std::chrono::steady_clock;
 
 // What a session borrows from its worker: nothing of it is kept over a wait.
 struct WorkBuffers {
@@ -44,9 +41,8 @@ struct SessionSettings {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(net::io_context& context, Readiness& readiness, Accepted accepted,
-          SessionSettings settings, const rules::Mailer& mailer, rules::Zone zone,
-          WorkBuffers& buffers, rules::EventSink& sink);
+  Session(EventLoop& loop, Accepted accepted, SessionSettings settings, const rules::Mailer& mailer,
+          rules::Zone zone, WorkBuffers& buffers, rules::EventSink& sink);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -83,6 +79,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void start_closing(End how);
   void fail_connect(std::error_code error);
 
+  EventLoop& loop_;
   std::shared_ptr<const Settings> settings_;
   WorkBuffers& buffers_;
   rules::EventSink& sink_;
@@ -90,9 +87,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Stream client_;
   Stream server_;
   Conversation conversation_;
-  // Cancelled to say "look again": the client's pump waits on it while the dialogue reads no client
+  // The client's pump waits for it while the dialogue reads no client
   // bytes.
-  net::steady_timer client_may_go_on_;
+  Signal client_may_go_on_;
   Clock::time_point started_;
   Clock::time_point deadline_;
   Wait waited_for_ = Wait::greeting;

@@ -19,7 +19,7 @@ bool would_block() {
 
 void Stream::open(FileDescriptor socket) {
   socket_ = std::move(socket);
-  watch_.start(socket_.get());
+  watch_.start(socket_.get(), Watch::kStream);
 }
 
 Stream::ReadResult Stream::read(std::span<char> buffer) {

@@ -11,14 +11,14 @@
 #include <string_view>
 
 #include "smtp_proxy/core/output.hpp"
-#include "smtp_proxy/readiness.hpp"
+#include "smtp_proxy/event_loop.hpp"
 #include "smtp_proxy/transparent.hpp"
 
 namespace postern::smtp_proxy {
 
 class Stream {
  public:
-  explicit Stream(Readiness& readiness) : watch_(readiness) {}
+  explicit Stream(EventLoop& loop) : watch_(loop) {}
 
   void open(FileDescriptor socket);
   [[nodiscard]] int native_handle() const { return socket_.get(); }

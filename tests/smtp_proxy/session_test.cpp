@@ -88,19 +88,18 @@ class SessionTest : public ::testing::Test {
     const rules::Ends ends{.client = to_endpoint(accepted.remote_endpoint()),
                            .server = to_endpoint(inner_.local_endpoint())};
     session_ = std::make_shared<Session>(
-        context_, readiness_, Accepted{.socket = FileDescriptor(accepted.release()), .ends = ends},
+        loop_, Accepted{.socket = FileDescriptor(accepted.release()), .ends = ends},
         SessionSettings{.policy = policy_, .smtp = settings_}, policy_->mailers().front(),
         rules::Zone::external, buffers_, sink_);
   }
 
   void serve() {
-    readiness_.start();
     net::co_spawn(
-        context_, [session = std::exchange(session_, nullptr)]() { return session->serve(); },
-        net::detached);
+        loop_.context(),
+        [session = std::exchange(session_, nullptr)]() { return session->serve(); }, net::detached);
     inner_.non_blocking(true);
     ASSERT_TRUE(wait_until("the mailer is connected to", [&] {
-      context_.poll();
+      loop_.step(Clock::now());
       boost::system::error_code error;
       inner_.accept(server_.socket, error);
       return !error;
@@ -109,16 +108,16 @@ class SessionTest : public ::testing::Test {
   template <typename Condition>
   ::testing::AssertionResult run_until(std::string_view what, Condition condition) {
     return wait_until(what, [&] {
-      context_.poll();
+      loop_.step(Clock::now());
       client_.read();
       server_.read();
       return condition();
     });
   }
 
-  net::io_context context_;
+  net::io_context context_;  // the test's own sockets
   Sink sink_;
-  Readiness readiness_{context_};
+  EventLoop loop_;
   std::shared_ptr<Settings> settings_ = std::make_shared<Settings>();
   WorkBuffers buffers_;
   std::shared_ptr<const rules::Policy> policy_ = policy_with_one_mailer();
@@ -198,7 +197,7 @@ TEST_F(SessionTest, GoesOnBothWaysBehindAClientThatReadLate) {
   const auto move_on = [&] {
     boost::system::error_code full;
     asked += client_.socket.write_some(net::buffer(questions) + asked, full);
-    context_.poll();
+    loop_.step(Clock::now());
     server_.read();
     for (; noops_answered < server_.heard.size() / 6; ++noops_answered) {
       server_.send("250 ok\r\n");
