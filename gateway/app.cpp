@@ -180,6 +180,10 @@ net::awaitable<void> App::keep_watch() {
 
 // Whatever is thrown here must not end the loop that obeys signals.
 std::string App::reload() try {
+  if (is_draining_) {
+    return json::serialize(json::value{
+        {"ok", false}, {"diagnostics", {"posternd is draining, it takes no new configuration"}}});
+  }
   sd_notify(0, "RELOADING=1");
   auto loaded = load_config(file_, mailer_ids_);
   if (!loaded) {

@@ -119,6 +119,8 @@ class Watch {
   // A read that took everything there was; the next news is to be waited for.
   void was_read_empty() { readable_.is_ready = has_ended_; }
   void was_written_full() { writable_.is_ready = false; }
+  // Something came that was not read yet.
+  [[nodiscard]] bool has_unread() const { return readable_.is_ready; }
   // The peer of a stream closed or reset: there will be no further news, a read never waits again.
   [[nodiscard]] bool has_ended() const { return has_ended_; }
   // Lets those who wait go on, at their next turn.

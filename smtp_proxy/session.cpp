@@ -297,9 +297,9 @@ net::awaitable<void> Session::finish() {
       client_.flush();
     }
   }
-  // With bytes of the client unread, close() would answer with RST, and that may overtake our last
-  // reply.
-  if (stage_ == Stage::closing && reason_ != Reason::none && !client_was_read_to_its_end_) {
+  // With bytes of the client unread, close() would answer with RST, and that may overtake our last reply.
+  const bool may_overtake = reason_ != Reason::none || client_.has_unread();
+  if (stage_ == Stage::closing && may_overtake && !client_was_read_to_its_end_) {
     client_.shut_down_sending();
     while (stage_ == Stage::closing) {
       co_await client_.readable();

@@ -28,6 +28,7 @@ class Stream {
   net::awaitable<void> writable() { return watch_.writable(); }
   // The peer closed or reset, or a connect failed; what it sent before may still be read.
   [[nodiscard]] bool has_ended() const { return watch_.has_ended(); }
+  [[nodiscard]] bool has_unread() const { return watch_.has_unread(); }
   void wake() { watch_.wake(); }
 
   enum class Read : std::uint8_t { bytes, nothing_yet, end };

@@ -427,7 +427,9 @@ void Dialogue::on_server_eof(Output& out) {
   if (phase_ == Phase::ended) {
     return;
   }
-  const bool is_expected = replies_.empty() && (phase_ == Phase::quitting || client_ended_);
+  // Some servers close instead of saying 221.
+  const bool only_quit_is_open = replies_.empty() || replies_.front().answer == Answer::quit;
+  const bool is_expected = only_quit_is_open && (phase_ == Phase::quitting || client_ended_);
   if (is_expected) {
     return end(Reason::none, out);
   }
