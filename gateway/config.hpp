@@ -1,5 +1,6 @@
 // The configuration file as one immutable value, or every error in it at once.
-// Source:   postern.toml(5).     Threads: values, no locks.
+// Source:   postern.toml(5).
+// Threads:  values, no locks.
 // Errors:   Diagnostics with file, line, column, key, what is wrong and what to do. A file with one
 //           error yields no Config at all.
 #pragma once

@@ -1,5 +1,6 @@
 // What the daemon tells about itself over the control socket, as values and as JSON.
-// Source:   the documents are described in docs/control-protocol.md.     Threads: pure.
+// Source:   the documents are described in docs/control-protocol.md.
+// Threads:  pure.
 #pragma once
 
 #include <cstdint>

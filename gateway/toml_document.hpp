@@ -1,6 +1,6 @@
 // A TOML text as a tree of plain values that know where they stood.
-// Source:   TOML 1.0, by toml++.     Errors:   the first syntax error, with its place; a text with
-//           one has no tree.
+// Source:   TOML 1.0, by toml++.
+// Errors:   the first syntax error, with its place; a text with one has no tree.
 // Why not:  toml++'s own nodes in every file - its header costs seconds of compile time in each.
 #pragma once
 

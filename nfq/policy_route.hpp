@@ -1,7 +1,8 @@
 // Policy routing, set over rtnetlink: packets marked OWNED are delivered to sockets of this host,
 // whatever their address. For each family a rule (mark -> table) and a route (local default dev
-// lo). Source:   rtnetlink(7); Documentation/networking/tproxy.rst of the kernel. Errors: install()
-// throws std::system_error for IPv4; without IPv6 on the host it goes on and
+// lo).
+// Source:   rtnetlink(7); Documentation/networking/tproxy.rst of the kernel.
+// Errors:   install() throws std::system_error for IPv4; without IPv6 on the host it goes on and
 //           says so. remove() returns what was left behind.
 // Lifetime: rule and route carry a protocol number of their own, so that those of an earlier run
 //           are found and replaced, whatever mark and table it used. Removed at destruction.

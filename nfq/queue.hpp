@@ -1,11 +1,11 @@
 // One netfilter queue and the socket that owns it: packets in, verdicts out.
 // Errors:   the constructor throws std::system_error whose text says which queue and why.
-// Afterwards
-//           nothing throws: what goes wrong is counted in QueueStatistics.
+//           Afterwards nothing throws: what goes wrong is counted in QueueStatistics.
 // Lifetime: the queue is the program's as long as the object lives; what waits in it is then
-// dropped. Threads:  one owner. queue_drops() reads a file of the kernel's and may be called from
-// any thread. Why not:  NETLINK_NO_ENOBUFS is not set. A lost message is a dropped SYN, which the
-// client sends
+//           dropped.
+// Threads:  one owner. queue_drops() reads a file of the kernel's and may be called from any
+//           thread.
+// Why not:  NETLINK_NO_ENOBUFS is not set. A lost message is a dropped SYN, which the client sends
 //           again, but it must be seen in the counters.
 #pragma once
 

@@ -1,7 +1,7 @@
-// IP addresses and prefixes as values.
-// IPv4-mapped IPv6 (::ffff:a.b.c.d) is folded to IPv4 on every way in, so that one host has one
-// name. Source:   RFC 4291 2.5.5.2, RFC 5952 (printing). Errors:   parsing returns nullopt; it
-// never guesses (no octal, no missing octets).
+// IP addresses and prefixes as values. IPv4-mapped IPv6 (::ffff:a.b.c.d) is folded to IPv4 on every
+// way in, so that one host has one name.
+// Source:   RFC 4291 2.5.5.2, RFC 5952 (printing).
+// Errors:   parsing returns nullopt; it never guesses (no octal, no missing octets).
 #pragma once
 
 #include <array>

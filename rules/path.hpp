@@ -1,10 +1,10 @@
 // The paths of MAIL and RCPT as values, by the full grammar.
 // Source:   RFC 5321 4.1.2 (Path, Mailbox, Quoted-string, source route A-d-l), 4.1.3 (address
-// literals),
-//           RFC 6531 3.3 (UTF-8 in local parts and domains).
+//           literals), RFC 6531 3.3 (UTF-8 in local parts and domains).
 // Accepted beyond the grammar, because real clients send it and it has one meaning only: a trailing
 // dot of the domain; underscores in a domain; a mailbox without angle brackets. Written back in the
-// strict form. Units:    octets. Local part up to 256 (RFC: at least 64), domain 255, label 63.
+// strict form.
+// Units:    octets. Local part up to 256 (RFC: at least 64), domain 255, label 63.
 // Errors:   PathError; nothing is repaired by guessing.
 #pragma once
 

@@ -1,7 +1,7 @@
 // May this recipient be forwarded to this mailer? The four cells of the relay matrix, and the
 // recipient forms that some server somewhere reroutes. The sender's address is not an input: a
-// ReversePath cannot be passed. Source:   RFC 5321 3.6.2, 7.9; RFC 5068; JANET, "Repairing open
-// mail relays".
+// ReversePath cannot be passed.
+// Source:   RFC 5321 3.6.2, 7.9; RFC 5068; JANET, "Repairing open mail relays".
 #pragma once
 
 #include "rules/path.hpp"

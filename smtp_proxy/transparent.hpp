@@ -1,7 +1,9 @@
 // Sockets at addresses that are not ours: TPROXY listeners, and connections made in the client's
-// name. Source:   Linux Documentation/networking/tproxy.rst, ip(7) IP_TRANSPARENT and
-// IP_BIND_ADDRESS_NO_PORT. Errors:   std::error_code from errno. The caller needs CAP_NET_RAW or
-// CAP_NET_ADMIN. Lifetime: a FileDescriptor owns what it holds.
+// name.
+// Source:   Linux Documentation/networking/tproxy.rst, ip(7) IP_TRANSPARENT and
+//           IP_BIND_ADDRESS_NO_PORT.
+// Errors:   std::error_code from errno. The caller needs CAP_NET_RAW or CAP_NET_ADMIN.
+// Lifetime: a FileDescriptor owns what it holds.
 #pragma once
 
 #include <expected>

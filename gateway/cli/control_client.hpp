@@ -1,6 +1,7 @@
 // Talks to a running posternd: one line of JSON asks, lines of JSON answer.
 // Errors:   one sentence for people, with what to do.
-// Lifetime: one connection, one command.     Threads: one owner.
+// Lifetime: one connection, one command.
+// Threads:  one owner.
 #pragma once
 
 #include <boost/json.hpp>

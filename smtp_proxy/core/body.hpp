@@ -1,11 +1,12 @@
-// The body of DATA: finds its end, passes the rest on, repairs bare newlines.
-// The end is CRLF.CRLF (or .CRLF right at the start) and nothing else. A bare CR or LF becomes
-// CRLF, and a line that would then begin with a dot it did not have is stuffed, so that no server
-// behind can see an end that we did not. Source:   RFC 5321 2.3.8, 4.1.1.4, 4.5.2 (transparency).
-// Units:    octets.     Lifetime: output pieces view the input.
+// The body of DATA: finds its end, passes the rest on, repairs bare newlines. The end is CRLF.CRLF
+// (or .CRLF right at the start) and nothing else. A bare CR or LF becomes CRLF, and a line that
+// would then begin with a dot it did not have is stuffed, so that no server behind can see an end
+// that we did not.
+// Source:   RFC 5321 2.3.8, 4.1.1.4, 4.5.2 (transparency).
+// Units:    octets.
+// Lifetime: output pieces view the input.
 // Why not:  held back are only a dot at the start of a line and a CR behind it (they may be the
-// end); a body is never
-//           collected.
+//           end); a body is never collected.
 #pragma once
 
 #include <cstddef>

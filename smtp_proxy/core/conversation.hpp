@@ -1,7 +1,8 @@
 // A dialogue and the bytes it has not read yet: what the shell, the tests and the fuzzers all
-// drive, so that they cannot differ in how they present bytes a second time. Units:    octets. Held
-// of each side is at most what one call brought and the dialogue's own limits. Lifetime: output
-// views the input of the call or bytes held here; both stay until the next call.
+// drive, so that they cannot differ in how they present bytes a second time.
+// Units:    octets. Held of each side is at most what one call brought and the dialogue's own
+//           limits.
+// Lifetime: output views the input of the call or bytes held here; both stay until the next call.
 #pragma once
 
 #include <cstddef>

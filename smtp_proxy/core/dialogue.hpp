@@ -6,7 +6,8 @@
 // server's own; after any disagreement about where something ends, the session ends.
 //
 // Source:   RFC 5321, 2920, 3461, 6531; docs/architecture.md.
-// Lifetime: output views the input of the same call.     Threads: one owner, no locks.
+// Lifetime: output views the input of the same call.
+// Threads:  one owner, no locks.
 // Errors:   none; every outcome is bytes and an End.
 #pragma once
 

@@ -1,9 +1,11 @@
 // The SMTP extensions that Postern understands and therefore carries: the EHLO allow-list, and the
 // parameters that each adds to MAIL and RCPT. What is not in the table is not shown to the client;
 // a parameter whose extension the server did not offer in this session is refused before
-// forwarding. Source:   RFC 5321 4.1.1.1, and the RFC in each row. Why not:  STARTTLS, AUTH,
-// CHUNKING and BINARYMIME have no row yet: each changes what follows it on the wire, and a
-//           session must not be shown an extension that the dialogue cannot follow.
+// forwarding.
+// Source:   RFC 5321 4.1.1.1, and the RFC in each row.
+// Why not:  STARTTLS, AUTH, CHUNKING and BINARYMIME have no row yet: each changes what follows it
+//           on the wire, and a session must not be shown an extension that the dialogue cannot
+//           follow.
 #pragma once
 
 #include <bitset>
