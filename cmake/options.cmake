@@ -6,7 +6,9 @@ target_compile_options(
   postern_options
   INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast -Wswitch-enum -Werror
             -Wno-missing-field-initializers # designated initialisers may leave out what has a default
-            -fstack-protector-strong)
+            -fstack-protector-strong
+            # ccache needs it to see precompiled headers
+            $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
 
 # Sanitizers and coverage are chosen by preset: -DPOSTERN_SANITIZE=address,undefined
 set(POSTERN_SANITIZE "" CACHE STRING "Value for -fsanitize=, empty for none")

@@ -19,6 +19,23 @@ need_root() {
   [[ $EUID -eq 0 ]] || die "network namespaces need root: run 'sudo $0'"
 }
 
+# What ccache may share between checkouts in different folders, and with precompiled headers.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_ctime,include_file_mtime
+
+# Not awk: Debian's reads a whole block before it looks at the first line.
+show_now_and_then() {
+  local line last=-10
+  while IFS= read -r line; do
+    if [[ $line =~ ^(\[[0-9]+/[0-9]+\])\ (.*) ]]; then
+      ((SECONDS - last >= 10)) || continue
+      line="    ${BASH_REMATCH[1]} ${BASH_REMATCH[2]##* }"
+      last=$SECONDS
+    fi
+    [[ $line == 'ninja: no work to do.' ]] || printf '%s\n' "$line"
+  done
+}
+
 # On a terminal Ninja's own one-line progress; elsewhere a line now and then, so that a log shows
 # that the build lives without holding a line a file.
 build() {
@@ -34,14 +51,7 @@ build() {
     return
   fi
   log=$root/build/$preset.build.log
-  cmake --build "$root/build/$preset" "$@" 2>&1 | tee "$log" |
-    awk '
-      /^ninja: no work to do|directories\.\.\.$/ { next }
-      /^\[[0-9]+\/[0-9]+\]/ {
-        if (systime() - last >= 10) { print "    " $1 " " $NF; fflush(); last = systime() }
-        next
-      }
-      { print; fflush() }'
+  cmake --build "$root/build/$preset" "$@" 2>&1 | tee "$log" | show_now_and_then
   status=${PIPESTATUS[0]}
   return "$status"
 }
