@@ -67,6 +67,14 @@ TEST_F(Lifecycle, TakesRulesAndRoutesAwayWithItself) {
   EXPECT_EQ(kernel_state(), "");
 }
 
+TEST_F(Lifecycle, SaysThatItsRulesAreGone) {
+  start_posternd();
+  ASSERT_EQ(lab.run(Side::router, {"nft", "flush", "ruleset"}).status, 0);
+  const Finished status = posternd->postern({"status"});
+  EXPECT_EQ(status.status, 1) << status.output;
+  EXPECT_TRUE(status.output.contains("inet postern is not there")) << status.output;
+}
+
 TEST_F(Lifecycle, IsHealthyOnlyWhenEveryMailerAnswers) {
   start_scripted_server();
   start_posternd();
