@@ -58,12 +58,14 @@ TEST(KernelCounters, AreReadFromTheListing) {
 }
 
 TEST(KernelListing, IsEmptyOnlyWithoutRules) {
-  const std::string frame = "table ip mangle {\n\tchain PREROUTING {\n"
-                            "\t\ttype filter hook prerouting priority mangle; policy accept;\n";
+  const std::string frame =
+      "table ip mangle {\n\tchain PREROUTING {\n"
+      "\t\ttype filter hook prerouting priority mangle; policy accept;\n";
   EXPECT_TRUE(has_no_rules(frame + "\t}\n}\n"));
   EXPECT_FALSE(has_no_rules(frame + "\t\tcounter packets 0 bytes 0 drop\n\t}\n}\n"));
-  EXPECT_FALSE(has_no_rules("table ip mangle {\n\tchain PREROUTING {\n"
-                            "\t\ttype filter hook prerouting priority mangle; policy drop;\n\t}\n}\n"));
+  EXPECT_FALSE(
+      has_no_rules("table ip mangle {\n\tchain PREROUTING {\n"
+                   "\t\ttype filter hook prerouting priority mangle; policy drop;\n\t}\n}\n"));
 }
 
 }  // namespace
