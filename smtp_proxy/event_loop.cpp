@@ -117,12 +117,15 @@ void Signal::notify() {
 
 void Watch::start(int socket, std::uint32_t events) {
   add(loop_.epoll_.get(), socket, events, this);
+  socket_ = socket;
   events_ = events;
 }
 
-// Closing the socket takes it out of the epoll; there is no other descriptor of it.
+// Not left to close(): a child that another thread forked holds the socket too until its exec (a reload runs nft), and
+// meanwhile epoll goes on telling whoever is registered.
 void Watch::stop() {
   if (std::exchange(events_, 0) != 0) {
+    epoll_ctl(loop_.epoll_.get(), EPOLL_CTL_DEL, socket_, nullptr);
     loop_.forget(*this);
   }
 }

@@ -142,6 +142,7 @@ class Watch {
   EventLoop& loop_;
   Side readable_;
   Side writable_;
+  int socket_ = -1;
   std::uint32_t events_ = 0;  // 0: not started
   bool has_ended_ = false;
 };
