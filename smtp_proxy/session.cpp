@@ -290,6 +290,13 @@ void Session::abandon(Reason reason) {
   server_.reset();
 }
 
+// Reads what is there, for nothing.
+bool Session::is_client_read_to_its_end() {
+  client_was_read_to_its_end_ =
+      client_was_read_to_its_end_ || client_.read(buffers_.read).status == Stream::Read::end;
+  return client_was_read_to_its_end_;
+}
+
 net::awaitable<void> Session::finish() {
   while (stage_ == Stage::closing && client_.has_pending()) {
     co_await client_.writable();
@@ -299,13 +306,10 @@ net::awaitable<void> Session::finish() {
   }
   // With bytes of the client unread, close() would answer with RST, and that may overtake our last reply.
   const bool may_overtake = reason_ != Reason::none || client_.has_unread();
-  if (stage_ == Stage::closing && may_overtake && !client_was_read_to_its_end_) {
+  if (stage_ == Stage::closing && may_overtake && !is_client_read_to_its_end()) {
     client_.shut_down_sending();
-    while (stage_ == Stage::closing) {
+    while (stage_ == Stage::closing && !is_client_read_to_its_end()) {
       co_await client_.readable();
-      if (stage_ == Stage::closing && client_.read(buffers_.read).status == Stream::Read::end) {
-        break;
-      }
     }
   }
   stage_ = Stage::closed;

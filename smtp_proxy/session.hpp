@@ -70,6 +70,7 @@ class Session : public std::enable_shared_from_this<Session> {
   net::awaitable<void> pump_server();
   net::awaitable<void> flushed();
   net::awaitable<void> finish();
+  bool is_client_read_to_its_end();
 
   void step_client();
   void step_server();
