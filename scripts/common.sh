@@ -27,12 +27,12 @@ export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_ctime,include_file
 show_now_and_then() {
   local line last=-10
   while IFS= read -r line; do
-    if [[ $line =~ ^(\[[0-9]+/[0-9]+\])\ (.*) ]]; then
+    if [[ $line =~ ^(\[[0-9]+/[0-9]+\])\ (.*) && $line != *directories... ]]; then
       ((SECONDS - last >= 10)) || continue
       line="    ${BASH_REMATCH[1]} ${BASH_REMATCH[2]##* }"
       last=$SECONDS
     fi
-    [[ $line == 'ninja: no work to do.' ]] || printf '%s\n' "$line"
+    [[ $line == 'ninja: no work to do.' || $line == *directories... ]] || printf '%s\n' "$line"
   done
 }
 
