@@ -162,7 +162,6 @@ void Watch::tell(std::uint32_t events) {
 
 void Watch::wake() {
   for (Side* side : {&readable_, &writable_}) {
-    side->is_ready = true;
     if (side->waiter) {
       net::post(loop_.context(), std::exchange(side->waiter, nullptr));
     }

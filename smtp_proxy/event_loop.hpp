@@ -123,7 +123,7 @@ class Watch {
   [[nodiscard]] bool has_unread() const { return readable_.is_ready; }
   // The peer of a stream closed or reset: there will be no further news, a read never waits again.
   [[nodiscard]] bool has_ended() const { return has_ended_; }
-  // Lets those who wait go on, at their next turn.
+  // Lets those who wait now go on, at their next turn.
   void wake();
 
  private:
