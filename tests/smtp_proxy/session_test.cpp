@@ -93,7 +93,19 @@ class SessionTest : public ::testing::Test {
         rules::Zone::external, buffers_, sink_);
   }
 
+  // A session that still waits holds itself; the proxy abandons those at a stop, and so does the test.
+  ~SessionTest() override {
+    if (const auto session = served_.lock()) {
+      session->abandon(rules::Reason::shutting_down);
+    }
+    EXPECT_TRUE(wait_until("the session is gone", [&] {
+      loop_.step(Clock::now());
+      return served_.expired();
+    }));
+  }
+
   void serve() {
+    served_ = session_;
     net::co_spawn(
         loop_.context(),
         [session = std::exchange(session_, nullptr)]() { return session->serve(); }, net::detached);
@@ -125,6 +137,7 @@ class SessionTest : public ::testing::Test {
   Peer client_{context_};
   Peer server_{context_};
   std::shared_ptr<Session> session_;
+  std::weak_ptr<Session> served_;
 };
 
 TEST_F(SessionTest, PassesTheGreetingOn) {
