@@ -133,7 +133,7 @@ TEST_F(Datapath, IsReplacedNotDoubledAfterACrash) {
   EXPECT_EQ(count_of(state, "fwmark 0x7000000/0xff000000 lookup 2525"), 2U) << state;
   EXPECT_EQ(count_of(state, "local default dev lo"), 2U) << state;
   EXPECT_EQ(
-      count_of(run_or_throw("ip route show table all; ip -6 route show table all"), "table 2600"),
+      count_of(run_or_throw("ip route show table all && ip -6 route show table all"), "table 2600"),
       0U);
   const std::size_t chains = firewall_->form() == QueueForm::xtables ? 2U : 0U;
   EXPECT_EQ(count_of(state, "-A PREROUTING -j POSTERN"), chains) << state;
