@@ -100,6 +100,10 @@ void Counters::count_event(const rules::CommandRefused& event) {
   mailer(event.mailer).commands_refused[index(event.zone)][index(event.reason)].add();
 }
 
+void Counters::count_event(const rules::SessionBecameOpaque& event) {
+  mailer(event.mailer).sessions_opaque[index(event.zone)].add();
+}
+
 void Counters::count_event(const rules::MessageEnded& event) {
   MailerCounters& counters = mailer(event.mailer);
   counters.messages[index(event.zone)][index(event.outcome)].add();
@@ -162,6 +166,7 @@ void Counters::collect(const MailerCounters& counters, const std::string& name, 
             counters.recipients[z][index(recipient)][reason]);
       }
     });
+    add(samples, "postern_sessions_opaque_total", labels, counters.sessions_opaque[z]);
     for (const rules::MessageOutcome outcome : kOutcomes) {
       add(samples, "postern_messages_total", with({{"outcome", to_label(outcome)}}),
           counters.messages[z][index(outcome)]);

@@ -59,6 +59,7 @@ class alignas(64) Counters {
     std::array<Counter, 2> sessions_open;
     std::array<std::array<ByReason, 2>, 2> recipients;  // zone, RecipientClass
     std::array<ByReason, 2> commands_refused;
+    std::array<Counter, 2> sessions_opaque;
     std::array<std::array<Counter, 3>, 2> messages;
     Counter message_octets;
     std::array<Counter, rules::kUpstreamErrorCount> upstream_errors;
@@ -71,6 +72,7 @@ class alignas(64) Counters {
   void count_event(const rules::ConnectionRefused& event);
   void count_event(const rules::RecipientDecided& event);
   void count_event(const rules::CommandRefused& event);
+  void count_event(const rules::SessionBecameOpaque& event);
   void count_event(const rules::MessageEnded& event);
   void count_event(const rules::UpstreamFailed& event);
   void count_event(const rules::UpstreamConnected& event);

@@ -52,6 +52,7 @@ struct RecipientDecided {
   Zone zone = Zone::external;
   RelayDecision decision;
   std::string recipient;  // printable
+  bool observed = false;  // Policy::observe: refused by the decision, forwarded all the same
 };
 
 // A command or a body that was refused here.
@@ -59,7 +60,15 @@ struct CommandRefused {
   MailerId mailer = 0;
   Zone zone = Zone::external;
   Reason reason = Reason::none;
-  std::string detail;  // printable
+  std::string detail;     // printable
+  bool observed = false;  // Policy::observe: passed on all the same
+};
+
+// From here on the session is passed through unread. Only with Policy::observe, where a session that
+// would have ended must go on.
+struct SessionBecameOpaque {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
 };
 
 enum class MessageOutcome : std::uint8_t { accepted, refused, aborted };
@@ -105,9 +114,9 @@ struct UpstreamConnected {
   std::chrono::nanoseconds took{};
 };
 
-using Event =
-    std::variant<FlowDecided, SessionOpened, SessionClosed, ConnectionRefused, RecipientDecided,
-                 CommandRefused, MessageEnded, UpstreamFailed, UpstreamConnected>;
+using Event = std::variant<FlowDecided, SessionOpened, SessionClosed, ConnectionRefused,
+                           RecipientDecided, CommandRefused, SessionBecameOpaque, MessageEnded,
+                           UpstreamFailed, UpstreamConnected>;
 
 class EventSink {
  public:

@@ -45,6 +45,8 @@ class Policy {
   Tolerance translated_source = Tolerance::reject;
   Tolerance unmanaged_sender = Tolerance::count;
   bool require_local_sender = false;
+  // Everything is judged, counted and logged, and nothing is refused.
+  bool observe = false;
 
   void add_mailer(Mailer mailer);
   [[nodiscard]] const std::vector<Mailer>& mailers() const { return mailers_; }

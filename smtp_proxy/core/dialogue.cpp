@@ -245,7 +245,7 @@ void Dialogue::judge_recipient(const rules::ForwardPath& path, const Parameters&
 
 void Dialogue::on_data(Output& out) {
   if (accepted_recipients_ == 0) {
-    return refuse(Reason::bad_sequence, {}, out);
+    return refuse(Reason::no_valid_recipients, {}, out);
   }
   forward("DATA", {}, Answer::data, out);
   // Bytes behind DATA are commands or a body: the server's answer decides which (RFC 2920 3.1).

@@ -10,14 +10,26 @@ namespace postern::smtp_proxy {
 
 enum class BareNewline : std::uint8_t { normalize, reject };
 enum class EarlyTalker : std::uint8_t { refuse, wait };
+enum class UnauthorisedPipelining : std::uint8_t { refuse, wait };
 
 struct Settings {
   BareNewline bare_newline = BareNewline::normalize;
   EarlyTalker early_talker = EarlyTalker::refuse;
+  UnauthorisedPipelining unauthorised_pipelining = UnauthorisedPipelining::refuse;
 
-  std::size_t max_errors = 20;               // refused commands in a session, then 421
+  std::size_t max_errors = 20;        // refused commands in a session, then 421
+  std::size_t max_recipients = 1000;  // in a message, then 452 for each (RFC 5321 4.5.3.1.10)
   std::size_t max_refused_recipients = 100;  // in a session, then 421
-  std::size_t max_sessions = 20'000;         // in all; more are answered 421
+  std::size_t max_idle_commands = 100;       // NOOP and the like since the last message, then 421
+
+  // From this many refusals in a session on, the client waits after each: a second, then twice as
+  // long each time, up to the longest delay.
+  std::size_t refusals_before_delay = 10;
+  std::chrono::seconds longest_delay{30};
+
+  std::size_t max_sessions = 20'000;  // in all; more are answered 421
+  std::size_t max_sessions_per_mailer = 10'000;
+  std::size_t max_sessions_per_client = 50;  // external ones; an IPv6 client is its /64
 
   std::chrono::seconds connect_timeout{30};            // to the mailer
   std::chrono::seconds greeting_timeout{300};          // the mailer's 220

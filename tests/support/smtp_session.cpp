@@ -15,12 +15,14 @@ struct Describe {
     std::string text = "recipient " + event.recipient + ' ' + to_label(event.decision.recipient);
     return text + ", " +
            (event.decision.forward() ? "forwarded"
-                                     : std::string(rules::label(event.decision.reason)));
+                                     : std::string(rules::label(event.decision.reason))) +
+           (event.observed ? ", observed" : "");
   }
   std::string operator()(const rules::CommandRefused& event) const {
     return "refused " + std::string(rules::label(event.reason)) +
-           (event.detail.empty() ? "" : ", " + event.detail);
+           (event.detail.empty() ? "" : ", " + event.detail) + (event.observed ? ", observed" : "");
   }
+  std::string operator()(const rules::SessionBecameOpaque& /*event*/) const { return "opaque"; }
   std::string operator()(const rules::MessageEnded& event) const {
     return std::string("message ") + to_label(event.outcome) + ", " + std::to_string(event.octets) +
            " octets";
