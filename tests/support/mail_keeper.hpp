@@ -1,0 +1,36 @@
+// tests/support/mail_keeper.py on mx2's addresses: a server that keeps every message just as it came.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/support/lab.hpp"
+
+namespace postern::testing {
+
+class MailKeeper {
+ public:
+  explicit MailKeeper(const Lab& lab, std::vector<std::string> options = {});
+
+  struct Message {
+    std::string way;  // "DATA" or "BDAT"
+    std::string peer;
+    std::vector<std::string> recipients;  // the argument of RCPT
+    std::string content;
+  };
+  [[nodiscard]] std::vector<Message> messages() const;
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+  Process process_;
+};
+
+// tests/support/whole_mail.py: a corpus of messages through a server, compared with what was kept.
+// Starts it; the verdict is its exit code, and the reasons are its output.
+[[nodiscard]] Process start_whole_mail(const Lab& lab, const MailKeeper& keeper,
+                                       const std::string& server, const std::string& corpus,
+                                       const std::vector<std::string>& ways, int count = 0);
+
+}  // namespace postern::testing
