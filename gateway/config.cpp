@@ -119,7 +119,7 @@ void read_sections(const TomlTable& root, const std::filesystem::path& directory
   SectionReader outbound = sections.section("outbound");
   read_outbound(outbound, policy);
   SectionReader smtp = sections.section("smtp");
-  read_smtp(smtp, config.smtp);
+  read_smtp(smtp, config.smtp, log);
   SectionReader log_reader = sections.section("log");
   read_log(log_reader, config.log);
   SectionReader gateway = sections.section("gateway");

@@ -53,9 +53,11 @@ void add_domains_file(SectionReader& mailer, const LocatedString& written,
 // config_settings.cpp
 void read_inbound(SectionReader& section, rules::Policy& policy);
 void read_outbound(SectionReader& section, rules::Policy& policy);
-void read_smtp(SectionReader& section, smtp_proxy::Settings& settings);
 void read_log(SectionReader& section, LogSettings& settings);
 void read_gateway(SectionReader& section, Config& config, DiagnosticLog& log);
+
+// config_smtp.cpp
+void read_smtp(SectionReader& section, smtp_proxy::Settings& settings, DiagnosticLog& log);
 
 // The whole of a file; an error is one line that says why, such as "No such file or directory".
 [[nodiscard]] std::expected<std::string, std::string> read_whole_file(

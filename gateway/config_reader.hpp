@@ -4,6 +4,7 @@
 // Lifetime: a SectionReader looks into the table that it was given, and into its log.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -52,6 +53,8 @@ struct LocatedString {
 
 template <typename Enum>
 using Choices = std::span<const std::pair<std::string_view, Enum>>;
+template <typename Enum, std::size_t size>
+using ChoiceTable = std::array<std::pair<std::string_view, Enum>, size>;
 
 inline constexpr std::string_view kNotYet = "not available in this version yet; remove it";
 

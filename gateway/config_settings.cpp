@@ -1,4 +1,4 @@
-// The sections that are plain values: [inbound], [outbound], [smtp], [log], [gateway].
+// The sections that are plain values: [inbound], [outbound], [log], [gateway].
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,9 +14,6 @@
 namespace postern::gateway {
 namespace {
 
-template <typename Enum, std::size_t size>
-using ChoiceTable = std::array<std::pair<std::string_view, Enum>, size>;
-
 constexpr ChoiceTable<rules::Refusal, 2> kRefusals{{
     {"reject", rules::Refusal::reject},
     {"drop", rules::Refusal::drop},
@@ -25,14 +22,6 @@ constexpr ChoiceTable<rules::Tolerance, 3> kTolerances{{
     {"count", rules::Tolerance::count},
     {"reject", rules::Tolerance::reject},
     {"drop", rules::Tolerance::drop},
-}};
-constexpr ChoiceTable<smtp_proxy::BareNewline, 2> kBareNewlines{{
-    {"normalize", smtp_proxy::BareNewline::normalize},
-    {"reject", smtp_proxy::BareNewline::reject},
-}};
-constexpr ChoiceTable<smtp_proxy::EarlyTalker, 2> kEarlyTalkers{{
-    {"refuse", smtp_proxy::EarlyTalker::refuse},
-    {"wait", smtp_proxy::EarlyTalker::wait},
 }};
 constexpr ChoiceTable<LogLevel, 4> kLogLevels{{
     {"debug", LogLevel::debug},
@@ -149,26 +138,6 @@ void read_inbound(SectionReader& section, rules::Policy& policy) {
 void read_outbound(SectionReader& section, rules::Policy& policy) {
   section.read_choice<rules::Tolerance>("unmanaged_sender", kTolerances, policy.unmanaged_sender);
   section.read("require_local_sender", policy.require_local_sender);
-}
-
-void read_smtp(SectionReader& section, smtp_proxy::Settings& settings) {
-  section.read_choice<smtp_proxy::BareNewline>("bare_newline", kBareNewlines,
-                                               settings.bare_newline);
-  section.read_choice<smtp_proxy::EarlyTalker>("early_talker", kEarlyTalkers,
-                                               settings.early_talker);
-  section.read_integer("max_errors", 1, 10'000, settings.max_errors);
-  section.read_integer("max_refused_recipients", 1, 100'000, settings.max_refused_recipients);
-  section.read_integer("max_sessions", 1, 1'000'000, settings.max_sessions);
-  section.read("connect_timeout", settings.connect_timeout);
-  section.read("greeting_timeout", settings.greeting_timeout);
-  section.read("command_timeout", settings.command_timeout);
-  section.read("reply_timeout", settings.reply_timeout);
-  section.read("data_initiation_timeout", settings.data_initiation_timeout);
-  section.read("data_block_timeout", settings.data_block_timeout);
-  section.read("data_termination_timeout", settings.data_termination_timeout);
-  section.read("closing_timeout", settings.closing_timeout);
-  section.read("session_timeout", settings.session_timeout);
-  section.read("drain_timeout", settings.drain_timeout);
 }
 
 void read_log(SectionReader& section, LogSettings& settings) {

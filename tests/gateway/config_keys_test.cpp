@@ -113,9 +113,16 @@ TEST(ExampleConfig, ShowsTheDefaults) {
   EXPECT_EQ(all->log.level, plain->log.level);
   EXPECT_EQ(all->log.format, plain->log.format);
   EXPECT_EQ(all->smtp.bare_newline, plain->smtp.bare_newline);
+  EXPECT_EQ(all->smtp.unauthorised_pipelining, plain->smtp.unauthorised_pipelining);
   EXPECT_EQ(all->smtp.max_errors, plain->smtp.max_errors);
+  EXPECT_EQ(all->smtp.max_recipients, plain->smtp.max_recipients);
   EXPECT_EQ(all->smtp.max_refused_recipients, plain->smtp.max_refused_recipients);
+  EXPECT_EQ(all->smtp.max_idle_commands, plain->smtp.max_idle_commands);
+  EXPECT_EQ(all->smtp.refusals_before_delay, plain->smtp.refusals_before_delay);
+  EXPECT_EQ(all->smtp.longest_delay, plain->smtp.longest_delay);
   EXPECT_EQ(all->smtp.max_sessions, plain->smtp.max_sessions);
+  EXPECT_EQ(all->smtp.max_sessions_per_mailer, plain->smtp.max_sessions_per_mailer);
+  EXPECT_EQ(all->smtp.max_sessions_per_client, plain->smtp.max_sessions_per_client);
   EXPECT_EQ(all->smtp.connect_timeout, plain->smtp.connect_timeout);
   EXPECT_EQ(all->smtp.greeting_timeout, plain->smtp.greeting_timeout);
   EXPECT_EQ(all->smtp.command_timeout, plain->smtp.command_timeout);

@@ -477,6 +477,45 @@ postern.toml:16:17: error: smtp.reply_timeout: found "25h"; expected a time from
 postern.toml:17:22: error: smtp.data_block_timeout: found a date or time; expected a time from 1s to 24h, such as "30s", "5m" or "2h", or a whole number of seconds; correct it, or leave it out for the default
 postern.toml:18:19: error: smtp.session_timeout: found "-5m"; expected a time from 1s to 24h, such as "30s", "5m" or "2h", or a whole number of seconds; correct it, or leave it out for the default
 )~"},
+    Row{"BadLimits", kNetwork + kMailer + std::string(R"~([smtp]
+unauthorised_pipelining = "allow"
+max_recipients = 0
+max_idle_commands = 1000001
+refusals_before_delay = -1
+longest_delay = "0s"
+max_sessions_per_mailer = "all"
+max_sessions_per_client = 0
+)~"),
+        R"~(postern.toml:9:27: error: smtp.unauthorised_pipelining: found "allow"; expected "refuse" or "wait"; correct it, or leave it out for the default
+postern.toml:10:18: error: smtp.max_recipients: found 0; expected a whole number from 1 to 1000000; correct it, or leave it out for the default
+postern.toml:11:21: error: smtp.max_idle_commands: found 1000001; expected a whole number from 1 to 1000000; correct it, or leave it out for the default
+postern.toml:12:25: error: smtp.refusals_before_delay: found -1; expected a whole number from 1 to 100000; correct it, or leave it out for the default
+postern.toml:13:17: error: smtp.longest_delay: found "0s"; expected a time from 1s to 24h, such as "30s", "5m" or "2h", or a whole number of seconds; correct it, or leave it out for the default
+postern.toml:14:27: error: smtp.max_sessions_per_mailer: found "all"; expected a whole number from 1 to 1000000; correct it, or leave it out for the default
+postern.toml:15:27: error: smtp.max_sessions_per_client: found 0; expected a whole number from 1 to 1000000; correct it, or leave it out for the default
+)~"},
+    Row{"LimitsThatContradictEachOther", kNetwork + kMailer + std::string(R"~([smtp]
+max_errors = 5
+max_recipients = 99
+max_refused_recipients = 5
+refusals_before_delay = 11
+longest_delay = "10m"
+session_timeout = "10m"
+max_sessions = 100
+max_sessions_per_mailer = 101
+max_sessions_per_client = 200
+)~"),
+        R"~(postern.toml:10:18: warning: smtp.max_recipients: found 99; RFC 5321 (4.5.3.1.8) wants at least 100 taken, and some senders give up below that
+postern.toml:12:25: warning: smtp.refusals_before_delay: found 11, but after 10 refusals every session has ended (max_errors and max_refused_recipients), so that nobody is ever delayed; lower it
+postern.toml:13:17: warning: smtp.longest_delay: found 600 s, but a session ends after 600 s (session_timeout); lower it
+postern.toml:16:27: warning: smtp.max_sessions_per_mailer: found 101, which is never reached, because max_sessions is 100; lower it, or raise max_sessions
+postern.toml:17:27: warning: smtp.max_sessions_per_client: found 200, which is never reached, because max_sessions is 100; lower it, or raise max_sessions
+)~"},
+    Row{"LimitsThatOnlyADefaultContradicts", kNetwork + kMailer + std::string(R"~([smtp]
+max_errors = 1
+max_refused_recipients = 1
+max_sessions = 10
+)~"), ""},
     Row{"BadLog", kNetwork + kMailer + std::string(R"~([log]
 level = "verbose"
 format = { a = 1 }

@@ -125,9 +125,16 @@ unmanaged_sender = "reject"
 require_local_sender = true
 [smtp]
 bare_newline = "reject"
+unauthorised_pipelining = "wait"
 max_errors = 1
-max_refused_recipients = 2
+max_recipients = 500
+max_refused_recipients = 20
+max_idle_commands = 7
+refusals_before_delay = 8
+longest_delay = "9s"
 max_sessions = 3
+max_sessions_per_mailer = 2
+max_sessions_per_client = 1
 connect_timeout = "4s"
 greeting_timeout = "5m"
 command_timeout = "6h"
@@ -156,9 +163,17 @@ control_socket = "/tmp/postern.sock"
   EXPECT_EQ(config.policy->unmanaged_sender, rules::Tolerance::reject);
   EXPECT_TRUE(config.policy->require_local_sender);
   EXPECT_EQ(config.smtp.bare_newline, smtp_proxy::BareNewline::reject);
+  EXPECT_EQ(config.smtp.unauthorised_pipelining, smtp_proxy::UnauthorisedPipelining::wait);
   EXPECT_EQ(config.smtp.max_errors, 1U);
-  EXPECT_EQ(config.smtp.max_refused_recipients, 2U);
+  EXPECT_EQ(config.smtp.max_recipients, 500U);
+  EXPECT_EQ(config.smtp.max_refused_recipients, 20U);
+  EXPECT_EQ(config.smtp.max_idle_commands, 7U);
+  EXPECT_EQ(config.smtp.refusals_before_delay, 8U);
+  EXPECT_EQ(config.smtp.longest_delay, 9s);
   EXPECT_EQ(config.smtp.max_sessions, 3U);
+  EXPECT_EQ(config.smtp.max_sessions_per_mailer, 2U);
+  EXPECT_EQ(config.smtp.max_sessions_per_client, 1U);
+  EXPECT_EQ(all_of(config.warnings), "");
   EXPECT_EQ(config.smtp.connect_timeout, 4s);
   EXPECT_EQ(config.smtp.greeting_timeout, 5min);
   EXPECT_EQ(config.smtp.command_timeout, 6h);
