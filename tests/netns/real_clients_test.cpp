@@ -1,0 +1,159 @@
+// The clients and mail servers that people have, sending from outside to a server that offers
+// PIPELINING and CHUNKING: honest mail arrives whole, and they tell their user of a refusal.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <ostream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "tests/netns/end_to_end.hpp"
+#include "tests/support/mail_keeper.hpp"
+
+namespace postern::testing {
+namespace {
+
+struct Client {
+  const char* name;
+  const char* program;  // as tests/support/mail_client has it
+  const char* way = "DATA";
+  // Whether it sends to the recipients that were accepted when another was not.
+  bool goes_on = true;
+};
+
+void PrintTo(const Client& client, std::ostream* out) {
+  *out << client.name;
+}
+
+constexpr Client kClients[] = {{.name = "Swaks", .program = "swaks"},
+                               {.name = "PipeliningSwaks", .program = "swaks-pipelining"},
+                               {.name = "Curl", .program = "curl"},
+                               {.name = "Msmtp", .program = "msmtp", .goes_on = false},
+                               {.name = "Smtplib", .program = "smtplib"},
+                               {.name = "Nodemailer", .program = "nodemailer"},
+                               {.name = "Postfix", .program = "postfix"},
+                               {.name = "Exim", .program = "exim"}};
+
+const std::string kHeader =
+    "From: Someone <someone@stranger.example>\n"
+    "To: user@script.example\n"
+    "Subject: a real client\n"
+    "Date: Tue, 4 Nov 2025 10:00:00 +0000\n"
+    "Message-ID: <1@stranger.example>\n"
+    "MIME-Version: 1.0\n"
+    "Content-Type: text/plain; charset=utf-8\n"
+    "Content-Transfer-Encoding: 8bit\n\n";
+
+// Nothing that a client may change: its longest line has 900 octets.
+std::string make_body() {
+  std::string body = "Hello,\n.\n..\n.dot\n...\n\nGr\u00fc\u00dfe \u4f60\u597d\ntrailing \t\n \n";
+  for (std::size_t number = 0; number < 900; ++number) {
+    body += std::string(number % 4, '.') + std::string(number, "abc .\xc2\xb5"[number % 5]) + "\n";
+  }
+  return body + ".\n\nend\n";
+}
+
+std::string with_crlf(const std::string& text) {
+  std::string result;
+  for (const char octet : text) {
+    result += octet == '\n' ? "\r\n" : std::string(1, octet);
+  }
+  return result;
+}
+
+std::string body_of(const std::string& message) {
+  const auto end = message.find("\r\n\r\n");
+  return end == std::string::npos ? "" : message.substr(end + 4);
+}
+
+// Not EXPECT_EQ of the two: 400 KB of text show nobody where the difference is.
+::testing::AssertionResult is_same(const std::string& wanted, const std::string& got) {
+  if (wanted == got) {
+    return ::testing::AssertionSuccess();
+  }
+  const auto at = static_cast<std::size_t>(std::ranges::mismatch(wanted, got).in1 - wanted.begin());
+  const auto begin = at < 40 ? 0 : at - 40;
+  return ::testing::AssertionFailure()
+         << wanted.size() << " octets wanted, " << got.size() << " got, first difference at " << at
+         << ":\nwanted " << ::testing::PrintToString(wanted.substr(begin, 80)) << "\ngot    "
+         << ::testing::PrintToString(begin < got.size() ? got.substr(begin, 80) : "");
+}
+
+const std::string kUser = "user@script.example";
+const std::string kVictim = "victim@far.example";
+
+class RealClient : public EndToEnd,
+                   public ::testing::WithParamInterface<std::tuple<Client, Family>> {
+ protected:
+  RealClient() {
+    start_posternd();
+    std::ofstream(lab.folder() / "message", std::ios::binary) << kHeader << body;
+  }
+
+  [[nodiscard]] Finished send(const std::vector<std::string>& recipients) const {
+    std::vector<std::string> command{POSTERN_TEST_SUPPORT "/mail_client", client.program,
+                                     (lab.folder() / "client").string(), family.mx2,
+                                     (lab.folder() / "message").string()};
+    command.insert(command.end(), recipients.begin(), recipients.end());
+    return lab.run(Side::outside, std::move(command));
+  }
+  [[nodiscard]] std::int64_t recipients(const char* reason) const {
+    return posternd->counter("postern_recipients_total",
+                             {{"zone", "external"}, {"reason", reason}});
+  }
+  // What is kept is one message, whole, for the user alone.
+  void expect_kept(const std::string& said) const {
+    const auto kept = keeper.messages();
+    ASSERT_EQ(kept.size(), 1U) << said;
+    ASSERT_EQ(kept[0].recipients.size(), 1U) << said;
+    EXPECT_TRUE(kept[0].recipients[0].starts_with("TO:<" + kUser + ">")) << said;
+    EXPECT_EQ(kept[0].way, client.way) << said;
+    EXPECT_EQ(kept[0].peer, family.stranger);
+    EXPECT_TRUE(is_same(with_crlf(body), body_of(kept[0].content)));
+  }
+
+  const Client& client = std::get<0>(GetParam());
+  const Family& family = std::get<1>(GetParam());
+  const std::string body = make_body();
+  MailKeeper keeper{lab};
+};
+
+TEST_P(RealClient, SendsAMessageThatArrivesWhole) {
+  const Finished sent = send({kUser});
+  EXPECT_EQ(sent.status, 0) << sent.output;
+  expect_kept(sent.output);
+  EXPECT_EQ(recipients("none"), 1);
+}
+
+TEST_P(RealClient, TellsOfARefusedForeignRecipient) {
+  const Finished sent = send({kVictim});
+  EXPECT_NE(sent.status, 0) << sent.output;
+  EXPECT_TRUE(sent.output.contains("550 5.7.1")) << sent.output;
+  EXPECT_TRUE(keeper.messages().empty()) << sent.output;
+  EXPECT_EQ(recipients("relay_denied"), 1);
+  EXPECT_EQ(recipients("none"), 0);
+}
+
+TEST_P(RealClient, SendsToTheGoodRecipientAlone) {
+  const Finished sent = send({kUser, kVictim});
+  EXPECT_TRUE(sent.output.contains("550 5.7.1")) << sent.output;
+  EXPECT_EQ(recipients("relay_denied"), 1);
+  if (client.goes_on) {
+    expect_kept(sent.output);
+  } else {
+    EXPECT_TRUE(keeper.messages().empty()) << sent.output;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryClient, RealClient,
+                         ::testing::Combine(::testing::ValuesIn(kClients),
+                                            ::testing::ValuesIn(kFamilies)),
+                         [](const auto& row) {
+                           return std::string(std::get<0>(row.param).name) + "Over" +
+                                  std::get<1>(row.param).name;
+                         });
+
+}  // namespace
+}  // namespace postern::testing
