@@ -12,8 +12,8 @@ namespace {
 
 using rules::Reason;
 
-std::chrono::seconds time_for(Wait wait, const Settings& settings) {
-  switch (wait) {
+std::chrono::seconds time_for(const Dialogue& dialogue, const Settings& settings) {
+  switch (dialogue.wait()) {
     case Wait::greeting:
       return settings.greeting_timeout;
     case Wait::command:
@@ -26,6 +26,8 @@ std::chrono::seconds time_for(Wait wait, const Settings& settings) {
       return settings.data_block_timeout;
     case Wait::data_termination:
       return settings.data_termination_timeout;
+    case Wait::pause:
+      return dialogue.pause_duration();
     case Wait::closing:
       return settings.closing_timeout;
   }
@@ -213,11 +215,15 @@ void Session::act() {
 
 net::awaitable<void> Session::flushed() {
   while (stage_ == Stage::talking && (client_.has_pending() || server_.has_pending())) {
-    Stream& full = server_.has_pending() ? server_ : client_;
+    const bool is_server_full = server_.has_pending();
+    Stream& full = is_server_full ? server_ : client_;
     co_await full.writable();
     if (stage_ == Stage::talking) {
       client_.flush();
       server_.flush();
+      if (is_server_full) {
+        restart_deadline();  // what a slow server takes is progress too
+      }
     }
   }
 }
@@ -230,8 +236,12 @@ void Session::set_deadline() {
   }
   waited_for_ = dialogue.wait();
   progress_ = dialogue.progress();
-  deadline_ = std::min(Clock::now() + time_for(waited_for_, *settings_),
-                       started_ + settings_->session_timeout);
+  restart_deadline();
+}
+
+void Session::restart_deadline() {
+  deadline_ =
+      std::min(Clock::now() + time_for(conversation_.dialogue(), *settings_), end_of_time());
 }
 
 void Session::check_time(Clock::time_point now) {
@@ -246,10 +256,24 @@ void Session::check_time(Clock::time_point now) {
   buffers_.output.clear();
   if (stage_ == Stage::connecting) {
     conversation_.unreachable(rules::UpstreamError::timed_out, buffers_.output);
+  } else if (conversation_.dialogue().wait() == Wait::pause && now < end_of_time()) {
+    conversation_.timeout(buffers_.output);
+    client_may_go_on_.notify();
+  } else {
+    time_out();
+  }
+  act();
+}
+
+// Blames the side that was waited for: the one that does not read, else the one that does not speak.
+void Session::time_out() {
+  if (client_.has_pending() || Clock::now() >= end_of_time()) {
+    conversation_.end_session(Reason::timeout, buffers_.output);
+  } else if (server_.has_pending()) {
+    conversation_.unreachable(rules::UpstreamError::timed_out, buffers_.output);
   } else {
     conversation_.timeout(buffers_.output);
   }
-  act();
 }
 
 void Session::drain() {

@@ -77,6 +77,12 @@ class Session : public std::enable_shared_from_this<Session> {
   // Carries out what the step before wants.
   void act();
   void set_deadline();
+  void restart_deadline();
+  void time_out();
+  // When the session has lasted for too long.
+  [[nodiscard]] Clock::time_point end_of_time() const {
+    return started_ + settings_->session_timeout;
+  }
   void start_closing(End how);
   void fail_connect(std::error_code error);
 

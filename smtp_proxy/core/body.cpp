@@ -149,7 +149,7 @@ bool Body::step(char octet, bool& is_read, Output& out) {
   return false;
 }
 
-Body::Progress Body::read(std::string_view input, Output& out) {
+Body::Progress Body::scan(std::string_view input, Output& out) {
   std::size_t position = 0;
   while (position < input.size()) {
     if (at_ != At::dot && at_ != At::dot_cr) {
@@ -162,12 +162,19 @@ Body::Progress Body::read(std::string_view input, Output& out) {
     const bool ended = step(input[position], is_read, out);
     position += is_read ? 1 : 0;
     if (ended) {
-      octets_ += position;
       return {.consumed = position, .ended = true};
     }
   }
-  octets_ += position;
   return {.consumed = position, .ended = false};
+}
+
+Body::Progress Body::read(std::string_view input, Output& out) {
+  const Progress progress = scan(input, out);
+  octets_ += progress.consumed;
+  if (bare_newline_ == BareNewline::keep) {
+    out.to_server_without_copy(input.substr(0, progress.consumed));
+  }
+  return progress;
 }
 
 }  // namespace postern::smtp_proxy

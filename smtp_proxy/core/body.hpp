@@ -29,7 +29,7 @@ class Body {
 
   // Reads `input` up to the end of the body and appends to `out` what the server may have of it.
   // With BareNewline::reject that is nothing from the first bare newline on, and the end is still
-  // found.
+  // found. With BareNewline::keep it is every octet, the end of data too.
   Progress read(std::string_view input, Output& out);
 
   [[nodiscard]] bool saw_bare_newline() const { return saw_bare_newline_; }
@@ -44,12 +44,14 @@ class Body {
     dot,                  // a dot at line_start, held back
     dot_cr,               // the same and a CR, held back
   };
+  Progress scan(std::string_view input, Output& out);
   std::size_t pass_regular(std::string_view input, Output& out);
   // Reads nothing or one octet; true at the end of the body.
   bool step(char octet, bool& is_read, Output& out);
   void repair_newline(Output& out);
   [[nodiscard]] bool forwards() const {
-    return bare_newline_ == BareNewline::normalize || !saw_bare_newline_;
+    return bare_newline_ == BareNewline::normalize ||
+           (bare_newline_ == BareNewline::reject && !saw_bare_newline_);
   }
 
   BareNewline bare_newline_;

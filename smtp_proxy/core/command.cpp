@@ -12,24 +12,35 @@ constexpr std::array kCommands{
     CommandSpec{"MAIL", Verb::mail, Argument::required},
     CommandSpec{"RCPT", Verb::rcpt, Argument::required},
     CommandSpec{"DATA", Verb::data, Argument::none},
+    CommandSpec{"BDAT", Verb::bdat, Argument::optional},  // RFC 3030
     CommandSpec{"RSET", Verb::rset, Argument::none},
     CommandSpec{"NOOP", Verb::noop, Argument::optional},
     CommandSpec{"QUIT", Verb::quit, Argument::none},
     CommandSpec{"VRFY", Verb::vrfy, Argument::optional},
     CommandSpec{"HELP", Verb::help, Argument::optional},
     CommandSpec{"EXPN", Verb::forbidden, Argument::optional},
-    CommandSpec{"BDAT", Verb::forbidden, Argument::optional},      // RFC 3030
-    CommandSpec{"STARTTLS", Verb::forbidden, Argument::optional},  // RFC 3207
-    CommandSpec{"AUTH", Verb::forbidden, Argument::optional},      // RFC 4954
-    CommandSpec{"BURL", Verb::forbidden, Argument::optional},      // RFC 4468
-    CommandSpec{"ETRN", Verb::forbidden, Argument::optional},      // RFC 1985
-    CommandSpec{"ATRN", Verb::forbidden, Argument::optional},      // RFC 2645
-    CommandSpec{"TURN", Verb::forbidden, Argument::optional},      // RFC 821
-    CommandSpec{"SEND", Verb::forbidden, Argument::optional},      // RFC 821
-    CommandSpec{"SOML", Verb::forbidden, Argument::optional},      // RFC 821
-    CommandSpec{"SAML", Verb::forbidden, Argument::optional},      // RFC 821
+    CommandSpec{"STARTTLS", Verb::starttls, Argument::optional},  // RFC 3207
+    CommandSpec{"AUTH", Verb::auth, Argument::optional},          // RFC 4954
+    CommandSpec{"BURL", Verb::forbidden, Argument::optional},     // RFC 4468
+    CommandSpec{"ETRN", Verb::forbidden, Argument::optional},     // RFC 1985
+    CommandSpec{"ATRN", Verb::forbidden, Argument::optional},     // RFC 2645
+    CommandSpec{"TURN", Verb::forbidden, Argument::optional},     // RFC 821
+    CommandSpec{"SEND", Verb::forbidden, Argument::optional},     // RFC 821
+    CommandSpec{"SOML", Verb::forbidden, Argument::optional},     // RFC 821
+    CommandSpec{"SAML", Verb::forbidden, Argument::optional},     // RFC 821
     CommandSpec{"XCLIENT", Verb::forbidden, Argument::optional},  // Postfix: would forge the client
     CommandSpec{"XFORWARD", Verb::forbidden, Argument::optional},
+    // HTTP's methods (RFC 9110 9.3, 9113 3.4): a browser or a proxy was led here.
+    CommandSpec{"GET", Verb::foreign, Argument::optional},
+    CommandSpec{"HEAD", Verb::foreign, Argument::optional},
+    CommandSpec{"POST", Verb::foreign, Argument::optional},
+    CommandSpec{"PUT", Verb::foreign, Argument::optional},
+    CommandSpec{"PATCH", Verb::foreign, Argument::optional},
+    CommandSpec{"DELETE", Verb::foreign, Argument::optional},
+    CommandSpec{"OPTIONS", Verb::foreign, Argument::optional},
+    CommandSpec{"TRACE", Verb::foreign, Argument::optional},
+    CommandSpec{"CONNECT", Verb::foreign, Argument::optional},
+    CommandSpec{"PRI", Verb::foreign, Argument::optional},
 };
 
 constexpr CommandSpec kUnknown{"", Verb::unknown, Argument::optional};

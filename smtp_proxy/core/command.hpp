@@ -13,12 +13,16 @@ enum class Verb : std::uint8_t {
   mail,
   rcpt,
   data,
+  bdat,
   rset,
   noop,
   quit,
   vrfy,
   help,
+  starttls,
+  auth,
   forbidden,  // known, and never let through
+  foreign,    // another protocol's
   unknown,
 };
 

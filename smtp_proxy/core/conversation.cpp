@@ -39,6 +39,14 @@ void Conversation::client_eof(Output& out) {
   resume_client({}, out);
 }
 
+void Conversation::timeout(Output& out) {
+  const bool is_pause = dialogue_.wait() == Wait::pause;
+  dialogue_.on_timeout(out);
+  if (is_pause) {
+    resume_client({}, out);
+  }
+}
+
 void Conversation::resume_client(std::string_view bytes, Output& out) {
   const std::string_view joined = client_.join(bytes);
   client_.keep(joined, dialogue_.on_client(joined, out));

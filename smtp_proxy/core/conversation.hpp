@@ -23,7 +23,7 @@ class Conversation {
   void server_bytes(std::string_view bytes, Output& out);
   void client_eof(Output& out);
   void server_eof(Output& out) { dialogue_.on_server_eof(out); }
-  void timeout(Output& out) { dialogue_.on_timeout(out); }
+  void timeout(Output& out);
   void unreachable(rules::UpstreamError error, Output& out) {
     dialogue_.on_unreachable(error, out);
   }

@@ -5,23 +5,32 @@
 // written anew; the client gets one reply for each command, in order; a 2xx for a message is the
 // server's own; after any disagreement about where something ends, the session ends.
 //
-// Source:   RFC 5321, 2920, 3461, 6531; docs/architecture.md.
+// With Policy::observe everything is judged and reported all the same, and nothing is refused: the
+// bytes of each side go on as they came, and where the session would have ended it becomes opaque.
+//
+// In three files: dialogue.cpp the session, dialogue_commands.cpp what the client says,
+// dialogue_replies.cpp what the server says.
+//
+// Source:   RFC 5321, 2920, 3030, 3461, 6531; docs/architecture.md.
 // Lifetime: output views the input of the same call.
 // Threads:  one owner, no locks.
 // Errors:   none; every outcome is bytes and an End.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "rules/path.hpp"
 #include "rules/policy.hpp"
 #include "rules/reason.hpp"
 #include "rules/relay_policy.hpp"
 #include "smtp_proxy/core/body.hpp"
+#include "smtp_proxy/core/chunk.hpp"
 #include "smtp_proxy/core/command.hpp"
 #include "smtp_proxy/core/extension.hpp"
 #include "smtp_proxy/core/line.hpp"
@@ -29,6 +38,7 @@
 #include "smtp_proxy/core/reply.hpp"
 #include "smtp_proxy/core/reply_queue.hpp"
 #include "smtp_proxy/core/settings.hpp"
+#include "smtp_proxy/core/transaction.hpp"
 
 namespace postern::smtp_proxy {
 
@@ -38,8 +48,9 @@ enum class Wait : std::uint8_t {
   command,           // the client's
   reply,             // the server's
   data_initiation,   // the server's 354
-  data_block,        // the client's body
-  data_termination,  // the server's answer to the end of data
+  data_block,        // the client's body or chunk
+  data_termination,  // the server's answer to the end of data, or to a chunk
+  pause,             // nothing but the time: see pause_duration()
   closing,           // the server's end of stream, after QUIT or the client's
 };
 
@@ -57,7 +68,7 @@ class Dialogue {
   void on_client_eof(Output& out);
   void on_server_eof(Output& out);
 
-  // What wait() names took too long.
+  // What wait() names took too long; of Wait::pause: it is over, and on_client may go on.
   void on_timeout(Output& out);
   // The mailer could not be reached at all.
   void on_unreachable(rules::UpstreamError error, Output& out);
@@ -66,6 +77,8 @@ class Dialogue {
 
   [[nodiscard]] bool reads_client() const;
   [[nodiscard]] Wait wait() const;
+  // How long the client is made to wait after a refusal, in Wait::pause.
+  [[nodiscard]] std::chrono::seconds pause_duration() const { return pause_; }
   // Grows with every whole command, whole reply and piece of a body: what a timeout measures from.
   [[nodiscard]] std::uint32_t progress() const { return progress_; }
   [[nodiscard]] bool is_between_transactions() const;
@@ -74,33 +87,81 @@ class Dialogue {
   [[nodiscard]] rules::Zone zone() const { return client_.zone; }
 
  private:
-  enum class Phase : std::uint8_t { greeting, commands, body, quitting, ended };
+  enum class Phase : std::uint8_t { greeting, commands, body, chunk, quitting, opaque, ended };
 
+  // What becomes of a command: it goes on, written anew; or we answer it; or it is refused.
+  struct Forward {
+    std::string text;  // without CRLF
+    Answer answer;
+  };
+  struct AnswerHere {
+    std::string text;  // with CRLF
+  };
+  enum class Counts : std::uint8_t { as_error, as_refused_recipient, as_neither };
+  struct Refusal {
+    rules::Reason reason = rules::Reason::none;
+    std::string detail = {};
+    bool ends_session = false;
+    Counts counts = Counts::as_error;
+  };
+  // A chunk whose octets are read and thrown away before it is refused.
+  struct ChunkRefusal {
+    rules::Reason reason;
+  };
+  using Decision = std::variant<Forward, AnswerHere, Refusal, ChunkRefusal>;
+
+  // The client's side: dialogue_commands.cpp.
   std::size_t read_command(std::string_view input, Output& out);
+  std::size_t skip_rest_of_line(std::string_view input, Output& out);
+  std::size_t refuse_the_rest(rules::Reason reason, std::string_view input, Output& out);
   std::size_t read_body(std::string_view input, Output& out);
-  void on_command(std::string_view line, Output& out);
-  void on_hello(const Command& command, Answer answer, Output& out);
-  void on_mail(std::string_view argument, Output& out);
-  void on_rcpt(std::string_view argument, Output& out);
-  void on_data(Output& out);
-  void judge_recipient(const rules::ForwardPath& path, const Parameters& parameters, Output& out);
+  void end_body(Output& out);
+  void begin_chunk(rules::Reason refusal);
+  std::size_t read_chunk(std::string_view input, Output& out);
+  void on_command(const Command& command, std::string_view line, Output& out);
+  void observe_command(const Decision& decision, Verb verb, std::string_view line, Output& out);
+  Decision decide(const Command& command, std::string_view line, Output& out);
+  [[nodiscard]] rules::Reason refusal_of_form(const Command& command, std::string_view line) const;
+  Decision decide_mail(std::string_view argument);
+  Decision decide_rcpt(std::string_view argument, Output& out);
+  Decision decide_recipient(const rules::ForwardPath& path, const Parameters& parameters,
+                            Output& out);
+  [[nodiscard]] Decision decide_data() const;
+  Decision decide_chunk(std::string_view argument);
+  [[nodiscard]] rules::Reason refusal_of_chunk() const;
+  Decision unless_idle(Decision decision);
+  void forward(std::string_view line, Answer answer, Output& out);
+  void refuse(const Refusal& refusal, Output& out);
+  [[nodiscard]] rules::Reason count_refusal(Counts counts);
+  void pause_after_refusal();
+  void answer(std::string text, Output& out);
+  void end_after_replies(rules::Reason reason, Output& out);
+  void on_early_talker(Output& out);
+  void on_unauthorised_pipelining(Output& out);
 
+  // The server's side: dialogue_replies.cpp.
   void on_greeting(const Reply& reply, Output& out);
   void on_reply(const Reply& reply, Output& out);
+  void on_unsolicited(const Reply& reply, Output& out);
   [[nodiscard]] bool is_possible(Answer answer, std::uint16_t code) const;
   void apply_reply(Answer answer, const Reply& reply, Output& out);
-
-  void forward(std::string_view verb, std::string_view argument, Answer answer, Output& out);
-  void answer(std::string text, Output& out);
-  void refuse(rules::Reason reason, std::string_view detail, Output& out);
-  void refuse_saying(std::string text, rules::Reason reason, std::string_view detail, Output& out);
+  void apply_hello(Answer answer, const Reply& reply, Output& out);
+  void apply_chunk(const Reply& reply, bool is_last, Output& out);
+  void begin_body(Output& out);
+  void end_transaction(const Reply& reply, Output& out);
   void flush_ours(Output& out);
-  void end_after_replies(rules::Reason reason, Output& out);
+  // `unheard`: of the server, to be passed on where nothing is refused.
+  void on_protocol_error(std::string_view unheard, Output& out);
+
+  // Both.
+  [[nodiscard]] bool observes() const { return policy_->observe; }
+  [[nodiscard]] bool server_has_part_of_a_message() const;
+  [[nodiscard]] std::uint64_t message_octets() const;
   void end(rules::Reason reason, Output& out);
   void end_message(rules::MessageOutcome outcome, Output& out);
-  void on_protocol_error(Output& out);
+  void become_opaque(Output& out);
+  void report_refusal(const Refusal& refusal, Output& out) const;
   void report_upstream(rules::UpstreamError error, Output& out) const;
-  void reset_transaction();
 
   std::shared_ptr<const rules::Policy> policy_;
   const rules::Mailer* mailer_;
@@ -108,21 +169,28 @@ class Dialogue {
   rules::RelayClient client_;
 
   Phase phase_ = Phase::greeting;
-  bool holds_client_ = false;  // until every reply has come
+  bool holds_client_ = false;      // until every reply has come
+  bool client_must_wait_ = false;  // for the reply to its last command, by RFC 2920
+  bool pipelining_was_told_ = false;
+  bool early_talker_was_told_ = false;
   bool skips_line_ = false;    // the rest of an over-long line
   bool client_ended_ = false;  // its end of stream was read
   bool ends_after_replies_ = false;
-  bool message_is_open_ = false;  // between the 354 and the reply to the end of data
-  bool has_mail_ = false;         // the server accepted a MAIL
-  bool smtputf8_ = false;         // agreed for this transaction
-  bool sender_is_refused_for_foreign_ = false;
+  bool message_is_open_ = false;  // the server has octets of it, and has not answered its end
   rules::Reason end_reason_ = rules::Reason::none;
   Extensions offered_;
+  std::uint64_t size_limit_ = 0;  // as the server announced it; 0: it did not
   ReplyQueue replies_;
+  Transaction transaction_;
   Body body_;
-  std::uint32_t accepted_recipients_ = 0;  // by the server, in this transaction
+  Chunk chunk_;
+  std::uint64_t chunk_left_ = 0;                       // octets
+  rules::Reason chunk_refusal_ = rules::Reason::none;  // none: its octets go to the server
+  std::chrono::seconds pause_{0};
+  bool is_paused_ = false;
   std::uint32_t errors_ = 0;
   std::uint32_t refused_recipients_ = 0;
+  std::uint32_t idle_commands_ = 0;
   std::uint32_t progress_ = 0;
 };
 

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <limits>
 #include <optional>
+#include <system_error>
 #include <vector>
 
 #include "smtp_proxy/core/command.hpp"
@@ -29,6 +32,8 @@ constexpr std::array kExtensions{
     ExtensionSpec{Extension::rrvs, "RRVS", 0, 35},                               // RFC 7293
     ExtensionSpec{Extension::deliverby, "DELIVERBY", 17, 0},                     // RFC 2852
     ExtensionSpec{Extension::futurerelease, "FUTURERELEASE", 34, 0},             // RFC 4865
+    ExtensionSpec{Extension::chunking, "CHUNKING", 0, 0},                        // RFC 3030
+    ExtensionSpec{Extension::binarymime, "BINARYMIME", 0, 0},                    // RFC 3030
 };
 static_assert(kExtensions.size() == static_cast<std::size_t>(Extension::count_));
 
@@ -66,6 +71,10 @@ bool is_size(std::string_view value) {
 
 bool is_body(std::string_view value) {
   return equals_ignoring_case(value, "7BIT") || equals_ignoring_case(value, "8BITMIME");
+}
+
+bool is_binary_body(std::string_view value) {
+  return equals_ignoring_case(value, "BINARYMIME");
 }
 
 bool is_absent(std::string_view value) {
@@ -163,6 +172,7 @@ struct ParameterSpec {
 constexpr std::array kParameters{
     ParameterSpec{EnvelopeCommand::mail, "SIZE", Extension::size, is_size},
     ParameterSpec{EnvelopeCommand::mail, "BODY", Extension::eightbitmime, is_body},
+    ParameterSpec{EnvelopeCommand::mail, "BODY", Extension::binarymime, is_binary_body},
     ParameterSpec{EnvelopeCommand::mail, "SMTPUTF8", Extension::smtputf8, is_absent},
     ParameterSpec{EnvelopeCommand::mail, "RET", Extension::dsn, is_ret},
     ParameterSpec{EnvelopeCommand::mail, "ENVID", Extension::dsn, is_envid},
@@ -182,11 +192,30 @@ const ExtensionSpec* find_extension(std::string_view keyword) {
   return spec == kExtensions.end() ? nullptr : spec;
 }
 
-const ParameterSpec* find_parameter(EnvelopeCommand command, std::string_view keyword) {
-  const auto* spec = std::ranges::find_if(kParameters, [&](const ParameterSpec& p) {
-    return p.command == command && equals_ignoring_case(p.keyword, keyword);
-  });
-  return spec == kParameters.end() ? nullptr : spec;
+// BODY's values belong to two extensions: the row that takes the value, else the first of the name.
+const ParameterSpec* find_parameter(EnvelopeCommand command, std::string_view keyword,
+                                    std::string_view value) {
+  const ParameterSpec* found = nullptr;
+  for (const ParameterSpec& spec : kParameters) {
+    if (spec.command != command || !equals_ignoring_case(spec.keyword, keyword)) {
+      continue;
+    }
+    if (spec.is_valid(value)) {
+      return &spec;
+    }
+    found = found == nullptr ? &spec : found;
+  }
+  return found;
+}
+
+// What does not fit is larger than any limit.
+std::uint64_t parse_octets(std::string_view digits) {
+  std::uint64_t octets = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), octets);
+  if (end != digits.data() + digits.size()) {
+    return 0;
+  }
+  return error == std::errc{} ? octets : std::numeric_limits<std::uint64_t>::max();
 }
 
 std::optional<std::string_view> take_word(std::string_view& text) {
@@ -202,30 +231,64 @@ std::optional<std::string_view> take_word(std::string_view& text) {
 
 }  // namespace
 
+namespace {
+
+std::string_view take_reply_line(std::string_view& reply) {
+  const std::size_t length = std::min(reply.find('\n'), reply.size() - 1) + 1;
+  const std::string_view line = reply.substr(0, length);
+  reply.remove_prefix(length);
+  return line;
+}
+
+// "250-SIZE 1000\r\n": "SIZE 1000"
+std::string_view text_of(std::string_view reply_line) {
+  return reply_line.size() > 4 ? reply_line.substr(4, reply_line.find_first_of("\r\n") - 4)
+                               : std::string_view{};
+}
+
+const ExtensionSpec* extension_of(std::string_view reply_line) {
+  const std::string_view text = text_of(reply_line);
+  return find_extension(text.substr(0, text.find(' ')));
+}
+
+void learn_extensions(std::string_view reply, FilteredEhlo& filtered) {
+  take_reply_line(reply);  // the greeting
+  while (!reply.empty()) {
+    const std::string_view line = take_reply_line(reply);
+    const ExtensionSpec* spec = extension_of(line);
+    if (spec == nullptr) {
+      continue;
+    }
+    filtered.offered.add(spec->extension);
+    if (spec->extension == Extension::size && text_of(line).size() > 5) {
+      filtered.size_limit = parse_octets(text_of(line).substr(5));
+    }
+  }
+  if (!filtered.offered.has(Extension::chunking)) {
+    filtered.offered.remove(Extension::binarymime);  // RFC 3030 3: it is carried in chunks only
+  }
+}
+
+}  // namespace
+
 FilteredEhlo filter_ehlo(std::string_view reply) {
   FilteredEhlo filtered;
+  learn_extensions(reply, filtered);
   std::size_t last_line = 0;
-  bool is_greeting = true;
+  const auto add_line = [&](std::string_view line, char separator) {
+    last_line = filtered.text.size();
+    filtered.text += line;
+    if (line.size() > 5) {
+      filtered.text[last_line + 3] = separator;
+    }
+  };
+  add_line(take_reply_line(reply), '-');
   while (!reply.empty()) {
-    const std::size_t length = std::min(reply.find('\n'), reply.size() - 1) + 1;
-    const std::string_view line = reply.substr(0, length);
-    reply.remove_prefix(length);
-    const ExtensionSpec* spec = nullptr;
-    if (!is_greeting && line.size() > 4) {
-      const std::string_view text = line.substr(4, line.find_first_of("\r\n") - 4);
-      spec = find_extension(text.substr(0, text.find(' ')));
+    const std::string_view line = take_reply_line(reply);
+    const ExtensionSpec* spec = extension_of(line);
+    if (spec != nullptr && filtered.offered.has(spec->extension)) {
+      add_line(line, '-');
     }
-    if (is_greeting || spec != nullptr) {
-      last_line = filtered.text.size();
-      filtered.text += line;
-      if (filtered.text.size() - last_line > 5) {
-        filtered.text[last_line + 3] = '-';
-      }
-    }
-    if (spec != nullptr) {
-      filtered.offered.add(spec->extension);
-    }
-    is_greeting = false;
   }
   if (filtered.text.size() - last_line > 5) {
     filtered.text[last_line + 3] = ' ';
@@ -247,21 +310,25 @@ std::expected<Parameters, rules::Reason> parse_parameters(EnvelopeCommand comman
                                                           std::string_view rest,
                                                           const Extensions& offered) {
   Parameters parameters;
-  std::vector<const ParameterSpec*> seen;
+  std::vector<std::string_view> seen;
   while (const auto word = take_word(rest)) {
     const std::size_t equals = word->find('=');
-    const ParameterSpec* spec = find_parameter(command, word->substr(0, equals));
+    const bool has_value = equals != std::string_view::npos;
+    const std::string_view value = has_value ? word->substr(equals + 1) : std::string_view{};
+    const ParameterSpec* spec = find_parameter(command, word->substr(0, equals), value);
     if (spec == nullptr || !offered.has(spec->extension)) {
       return std::unexpected(rules::Reason::parameter_not_offered);
     }
-    const bool has_value = equals != std::string_view::npos;
-    const std::string_view value = has_value ? word->substr(equals + 1) : std::string_view{};
-    const bool is_repeated = std::ranges::find(seen, spec) != seen.end();
+    const bool is_repeated = std::ranges::find(seen, spec->keyword) != seen.end();
     if (is_repeated || !spec->is_valid(value) || (has_value && value.empty())) {
       return std::unexpected(rules::Reason::syntax_error);
     }
-    seen.push_back(spec);
+    seen.push_back(spec->keyword);
     parameters.smtputf8 |= spec->extension == Extension::smtputf8;
+    parameters.is_binary |= spec->extension == Extension::binarymime;
+    if (spec->extension == Extension::size) {
+      parameters.octets = parse_octets(value);
+    }
     parameters.text += ' ';
     parameters.text += spec->keyword;
     if (has_value) {

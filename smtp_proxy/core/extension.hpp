@@ -3,9 +3,8 @@
 // a parameter whose extension the server did not offer in this session is refused before
 // forwarding.
 // Source:   RFC 5321 4.1.1.1, and the RFC in each row.
-// Why not:  STARTTLS, AUTH, CHUNKING and BINARYMIME have no row yet: each changes what follows it
-//           on the wire, and a session must not be shown an extension that the dialogue cannot
-//           follow.
+// Why not:  STARTTLS and AUTH have no row yet: each changes what follows it on the wire, and a
+//           session must not be shown an extension that the dialogue cannot follow.
 #pragma once
 
 #include <bitset>
@@ -31,12 +30,15 @@ enum class Extension : std::uint8_t {
   rrvs,
   deliverby,
   futurerelease,
+  chunking,
+  binarymime,
   count_,
 };
 
 class Extensions {
  public:
   void add(Extension extension) { bits_.set(static_cast<std::size_t>(extension)); }
+  void remove(Extension extension) { bits_.reset(static_cast<std::size_t>(extension)); }
   [[nodiscard]] bool has(Extension extension) const {
     return bits_.test(static_cast<std::size_t>(extension));
   }
@@ -49,6 +51,7 @@ class Extensions {
 struct FilteredEhlo {
   std::string text;  // the reply as the client may see it, with CRLFs
   Extensions offered;
+  std::uint64_t size_limit = 0;  // octets of a message (RFC 1870 4); 0: none was said
 };
 
 // `reply`: a whole 250 reply to EHLO, with CRLFs.
@@ -66,6 +69,8 @@ inline constexpr std::size_t kLongestCommandOctets = 2048;
 struct Parameters {
   std::string text;  // canonical: each with its leading space, keywords in capitals
   bool smtputf8 = false;
+  bool is_binary = false;    // BODY=BINARYMIME
+  std::uint64_t octets = 0;  // SIZE=; 0: not said
 };
 
 // `rest`: what follows the path. Reason::syntax_error or Reason::parameter_not_offered.

@@ -21,12 +21,18 @@ Line take_line(std::string_view input, std::size_t limit_octets) {
 }
 
 SkippedLine skip_line(std::string_view input) {
-  const std::size_t end = input.find("\r\n");
-  if (end != std::string_view::npos) {
-    return {.consumed = end + 2, .ended = true};
+  const std::size_t newline = input.find_first_of("\r\n");
+  if (newline == std::string_view::npos) {
+    return {.consumed = input.size()};
   }
-  const bool half_ended = input.ends_with('\r');
-  return {.consumed = input.size() - (half_ended ? 1 : 0), .ended = false};
+  const bool is_cr = input[newline] == '\r';
+  if (is_cr && newline + 1 == input.size()) {
+    return {.consumed = newline};
+  }
+  if (is_cr && input[newline + 1] == '\n') {
+    return {.status = SkippedLine::Status::ended, .consumed = newline + 2};
+  }
+  return {.status = SkippedLine::Status::bare_newline, .consumed = newline};
 }
 
 }  // namespace postern::smtp_proxy

@@ -23,11 +23,11 @@ struct Line {
 // `limit_octets` counts the CRLF.
 [[nodiscard]] Line take_line(std::string_view input, std::size_t limit_octets);
 
-// How many octets of an over-long line's rest may be thrown away, and whether its CRLF was among
-// them.
+// How many octets of an over-long line's rest may be thrown away.
 struct SkippedLine {
+  enum class Status : std::uint8_t { need_more, ended, bare_newline };
+  Status status = Status::need_more;  // ended: its CRLF was among them
   std::size_t consumed = 0;
-  bool ended = false;
 };
 [[nodiscard]] SkippedLine skip_line(std::string_view input);
 

@@ -18,9 +18,14 @@ enum class Answer : std::uint8_t {
   rcpt,
   data,
   end_of_data,
+  chunk,
+  last_chunk,
   rset,
   noop,
   quit,
+  starttls,
+  auth,
+  other,  // a command passed on only because nothing is refused
 };
 
 struct ExpectedReply {

@@ -8,7 +8,9 @@
 
 namespace postern::smtp_proxy {
 
-enum class BareNewline : std::uint8_t { normalize, reject };
+// keep: as the client wrote it. Not for the administrator to choose: a lax server may see an end of
+// data there.
+enum class BareNewline : std::uint8_t { normalize, reject, keep };
 enum class EarlyTalker : std::uint8_t { refuse, wait };
 enum class UnauthorisedPipelining : std::uint8_t { refuse, wait };
 

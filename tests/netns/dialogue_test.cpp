@@ -53,12 +53,12 @@ TEST_F(ProxiedDialogue, WorksWithAServerThatDoesNotPipeline) {
 
 TEST_F(ProxiedDialogue, ShowsOnlyExtensionsItUnderstands) {
   start_scripted_server(
-      {"--extension", "STARTTLS", "--extension", "CHUNKING", "--extension", "AUTH PLAIN LOGIN"});
+      {"--extension", "STARTTLS", "--extension", "BINARYMIME", "--extension", "AUTH PLAIN LOGIN"});
   start_posternd();
   Connection client = greeted(Side::outside, kIpv4.mx2);
   const std::string reply = client.say("EHLO stranger.example");
   EXPECT_TRUE(reply.contains("SIZE 52428800") && reply.contains("8BITMIME")) << reply;
-  for (const char* hidden : {"STARTTLS", "CHUNKING", "AUTH", "XINNER"}) {
+  for (const char* hidden : {"STARTTLS", "BINARYMIME", "AUTH", "XINNER"}) {
     EXPECT_FALSE(reply.contains(hidden)) << reply;
   }
   EXPECT_TRUE(client.say("STARTTLS").starts_with("502")) << client.transcript();
@@ -67,7 +67,8 @@ TEST_F(ProxiedDialogue, ShowsOnlyExtensionsItUnderstands) {
 
 TEST_F(ProxiedDialogue, NeverForwardsARecipientThatSomeServerMightSendOn) {
   start_scripted_server();
-  start_posternd({.smtp = "max_errors = 1000\nmax_refused_recipients = 1000\n"});
+  start_posternd({.smtp = "max_errors = 1000\nmax_refused_recipients = 1000\n"
+                          "refusals_before_delay = 1000\n"});
   Connection client = greeted(Side::outside, kIpv4.mx2);
   client.say("EHLO stranger.example");
   client.say("MAIL FROM:<someone@script.example>");

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <initializer_list>
+#include <limits>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -55,23 +56,25 @@ INSTANTIATE_TEST_SUITE_P(
         EhloRow{"Everything",
                 "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-8BITMIME\r\n"
                 "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=9\r\n"
-                "250-MT-PRIORITY MIXER\r\n250-RRVS\r\n250-DELIVERBY 240\r\n"
-                "250 FUTURERELEASE 1000 2030-01-01T00:00:00Z\r\n",
+                "250-MT-PRIORITY MIXER\r\n250-RRVS\r\n250-DELIVERBY 240\r\n250-BINARYMIME\r\n"
+                "250-CHUNKING\r\n250 FUTURERELEASE 1000 2030-01-01T00:00:00Z\r\n",
                 "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-8BITMIME\r\n"
                 "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=9\r\n"
-                "250-MT-PRIORITY MIXER\r\n250-RRVS\r\n250-DELIVERBY 240\r\n"
-                "250 FUTURERELEASE 1000 2030-01-01T00:00:00Z\r\n",
+                "250-MT-PRIORITY MIXER\r\n250-RRVS\r\n250-DELIVERBY 240\r\n250-BINARYMIME\r\n"
+                "250-CHUNKING\r\n250 FUTURERELEASE 1000 2030-01-01T00:00:00Z\r\n",
                 everything()},
-        EhloRow{"LastLineHidden", "250-mx.example\r\n250-SIZE 1\r\n250 CHUNKING\r\n",
+        EhloRow{"LastLineHidden", "250-mx.example\r\n250-SIZE 1\r\n250 STARTTLS\r\n",
                 "250-mx.example\r\n250 SIZE 1\r\n", offering({Extension::size})},
         EhloRow{"MiddleLineHidden", "250-mx.example\r\n250-STARTTLS\r\n250 SIZE 1\r\n",
                 "250-mx.example\r\n250 SIZE 1\r\n", offering({Extension::size})},
         EhloRow{"OnlyTheGreetingLeft",
                 "250-mx.example hello\r\n250-STARTTLS\r\n250-AUTH PLAIN\r\n250-AUTH=PLAIN\r\n"
-                "250-CHUNKING\r\n250-BINARYMIME\r\n250-VRFY\r\n250-ETRN\r\n250-XCLIENT ADDR\r\n"
+                "250-VRFY\r\n250-ETRN\r\n250-XCLIENT ADDR\r\n"
                 "250 HELP\r\n",
                 "250 mx.example hello\r\n",
                 {}},
+        EhloRow{"BinaryWithoutChunking", "250-mx\r\n250-BINARYMIME\r\n250 DSN\r\n",
+                "250-mx\r\n250 DSN\r\n", offering({Extension::dsn})},
         EhloRow{"GreetingThatLooksLikeAKeyword",
                 "250-PIPELINING\r\n250 HELP\r\n",
                 "250 PIPELINING\r\n",
@@ -88,6 +91,19 @@ INSTANTIATE_TEST_SUITE_P(
         EhloRow{"Twice", "250-mx\r\n250-DSN\r\n250 DSN\r\n", "250-mx\r\n250-DSN\r\n250 DSN\r\n",
                 offering({Extension::dsn})}),
     [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Ehlo, TellsTheSizeThatTheServerTakes) {
+  const auto limit_of = [](const std::string& line) {
+    return filter_ehlo("250-mx\r\n250 " + line + "\r\n").size_limit;
+  };
+  EXPECT_EQ(limit_of("SIZE 1000"), 1000U);
+  EXPECT_EQ(limit_of("size 1000"), 1000U);
+  EXPECT_EQ(limit_of("SIZE 99999999999999999999"), std::numeric_limits<std::uint64_t>::max());
+  for (const char* without :
+       {"SIZE", "SIZE ", "SIZE 0", "SIZE x", "SIZE 10 20", "SIZE -1", "DSN"}) {
+    EXPECT_EQ(limit_of(without), 0U) << without;
+  }
+}
 
 struct ParameterRow {
   std::string_view name;
@@ -138,7 +154,8 @@ INSTANTIATE_TEST_SUITE_P(
         ParameterRow{"SizeNegative", kMail, " SIZE=-1", kSyntax},
         ParameterRow{"SizeTwice", kMail, " SIZE=1 size=1", kSyntax},
         ParameterRow{"Body7bit", kMail, " BODY=7BIT", Reason::none, " BODY=7BIT"},
-        ParameterRow{"BodyBinary", kMail, " BODY=BINARYMIME", kSyntax},
+        ParameterRow{"BodyBinary", kMail, " BODY=binarymime", Reason::none, " BODY=binarymime"},
+        ParameterRow{"BodyOfTwoExtensions", kMail, " BODY=BINARYMIME BODY=7BIT", kSyntax},
         ParameterRow{"BodyTwice", kMail, " BODY=7BIT BODY=8BITMIME", kSyntax},
         ParameterRow{"Smtputf8", kMail, " smtputf8", Reason::none, " SMTPUTF8"},
         ParameterRow{"Smtputf8WithValue", kMail, " SMTPUTF8=x", kSyntax},
@@ -249,6 +266,27 @@ TEST(CommandLimit, GrowsWithWhatIsOffered) {
   EXPECT_EQ(command_limit_octets(kRcpt, offering({Extension::dsn})), 1040U);
   EXPECT_LE(command_limit_octets(kMail, everything()), kLongestCommandOctets);
   EXPECT_LE(command_limit_octets(kRcpt, everything()), kLongestCommandOctets);
+}
+
+TEST(Parameters, TellsWhatTheDialogueMustKnow) {
+  const auto parsed = [](std::string_view rest) {
+    return *parse_parameters(kMail, rest, everything());
+  };
+  EXPECT_EQ(parsed(" SIZE=1000").octets, 1000U);
+  EXPECT_EQ(parsed(" SIZE=99999999999999999999").octets, std::numeric_limits<std::uint64_t>::max());
+  EXPECT_TRUE(parsed(" BODY=BinaryMime").is_binary);
+  EXPECT_FALSE(parsed(" BODY=8BITMIME").is_binary);
+  EXPECT_TRUE(parsed(" SMTPUTF8").smtputf8);
+}
+
+TEST(Parameters, AskForTheExtensionOfTheBodyTheyName) {
+  const auto reason = [](std::string_view rest, std::initializer_list<Extension> extensions) {
+    const auto parameters = parse_parameters(kMail, rest, offering(extensions));
+    return parameters ? Reason::none : parameters.error();
+  };
+  EXPECT_EQ(reason(" BODY=BINARYMIME", {Extension::eightbitmime}), kNotOffered);
+  EXPECT_EQ(reason(" BODY=8BITMIME", {Extension::binarymime}), kNotOffered);
+  EXPECT_EQ(reason(" BODY=9BIT", {Extension::eightbitmime, Extension::binarymime}), kSyntax);
 }
 
 }  // namespace

@@ -58,7 +58,6 @@ const std::vector<std::string> kTricks{
     "XCLIENT ADDR=192.0.2.1\r\n",
     "STARTTLS\r\n",
     "AUTH PLAIN AGEAYg==\r\n",
-    "BDAT 30 LAST\r\nRCPT TO:<b@far.example>\r\n",
     "ETRN far.example\r\n",
     "QUIT\r\n",
     "DATA\r\nRCPT TO:<b@far.example>\r\n.\r\n",

@@ -73,23 +73,34 @@ INSTANTIATE_TEST_SUITE_P(
                     LineRow{"BareLfBehindTheLimit", "1234567890\n", LineStatus::too_long, "", 0}),
     [](const auto& row) { return std::string(row.param.name); });
 
-TEST(SkippedLine, EndsAtCrlfOnly) {
-  const SkippedLine skipped = skip_line("rest\nof\rit\r\nQUIT\r\n");
-  EXPECT_TRUE(skipped.ended);
-  EXPECT_EQ(skipped.consumed, 12U);
+struct SkippedRow {
+  std::string_view name;
+  std::string_view input;
+  SkippedLine::Status status;
+  std::size_t consumed;
+};
+
+void PrintTo(const SkippedRow& row, std::ostream* out) {
+  *out << row.name;
 }
 
-TEST(SkippedLine, ThrowsAwayWhatHoldsNoEnd) {
-  const SkippedLine skipped = skip_line("rest\nof it");
-  EXPECT_FALSE(skipped.ended);
-  EXPECT_EQ(skipped.consumed, 10U);
+class SkippedLineTable : public testing::TestWithParam<SkippedRow> {};
+
+TEST_P(SkippedLineTable, IsThrownAwayUpToItsEnd) {
+  const SkippedLine skipped = skip_line(GetParam().input);
+  EXPECT_EQ(skipped.status, GetParam().status);
+  EXPECT_EQ(skipped.consumed, GetParam().consumed);
 }
 
-TEST(SkippedLine, KeepsACrThatMayBeHalfOfTheEnd) {
-  const SkippedLine skipped = skip_line("rest\r");
-  EXPECT_FALSE(skipped.ended);
-  EXPECT_EQ(skipped.consumed, 4U);
-}
+using enum SkippedLine::Status;
+
+INSTANTIATE_TEST_SUITE_P(SkippedLine, SkippedLineTable,
+                         testing::Values(SkippedRow{"Whole", "rest\r\nQUIT\r\n", ended, 6},
+                                         SkippedRow{"WithoutEnd", "rest", need_more, 4},
+                                         SkippedRow{"HalfOfTheEnd", "rest\r", need_more, 4},
+                                         SkippedRow{"BareLf", "rest\nof it\r\n", bare_newline, 4},
+                                         SkippedRow{"BareCr", "rest\rof it\r\n", bare_newline, 4}),
+                         [](const auto& row) { return std::string(row.param.name); });
 
 }  // namespace
 }  // namespace postern::smtp_proxy

@@ -191,6 +191,8 @@ TEST_F(SessionTest, KeepsLittleForAClientThatAsksAndDoesNotListen) {
 }
 
 TEST_F(SessionTest, GoesOnBothWaysBehindAClientThatReadLate) {
+  settings_->unauthorised_pipelining = UnauthorisedPipelining::wait;
+  settings_->max_idle_commands = 1'000'000;
   serve();
   server_.send("220 inner\r\n");
   ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));

@@ -397,6 +397,9 @@ SessionSetup setup_from(std::uint8_t flags) {
   setup.allow_address_literals = (flags & 16U) != 0;
   setup.settings.max_errors = (flags & 32U) != 0 ? 3 : 1000;
   setup.settings.max_refused_recipients = (flags & 64U) != 0 ? 3 : 1000;
+  setup.settings.unauthorised_pipelining = smtp_proxy::UnauthorisedPipelining::wait;
+  setup.settings.refusals_before_delay = 100'000;
+  setup.settings.max_idle_commands = 100'000;
   return setup;
 }
 

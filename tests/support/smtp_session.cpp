@@ -77,6 +77,8 @@ std::string_view describe(Wait wait) {
       return "data_block";
     case Wait::data_termination:
       return "data_termination";
+    case Wait::pause:
+      return "pause";
     case Wait::closing:
       return "closing";
   }
@@ -94,6 +96,7 @@ std::shared_ptr<const rules::Policy> make_policy(const SessionSetup& setup) {
   mailer.allow_address_literals = setup.allow_address_literals;
   auto policy = std::make_shared<rules::Policy>();
   policy->require_local_sender = setup.require_local_sender;
+  policy->observe = setup.observe;
   policy->add_mailer(std::move(mailer));
   return policy;
 }

@@ -19,6 +19,7 @@ struct SessionSetup {
   smtp_proxy::Settings settings;
   rules::Zone zone = rules::Zone::external;
   bool require_local_sender = false;
+  bool observe = false;
   bool allow_routing_characters = false;
   bool allow_address_literals = false;
 };

@@ -12,6 +12,7 @@ namespace {
 
 using smtp_proxy::BareNewline;
 using smtp_proxy::EarlyTalker;
+using smtp_proxy::UnauthorisedPipelining;
 
 constexpr std::size_t kShortestRun = 40;  // of one character, to be written as \{c*N}
 
@@ -97,8 +98,19 @@ void apply_word(std::string_view word, SessionSetup& setup) {
     setup.settings.bare_newline = value == "reject" ? BareNewline::reject : BareNewline::normalize;
   } else if (key == "early_talker") {
     setup.settings.early_talker = value == "wait" ? EarlyTalker::wait : EarlyTalker::refuse;
+  } else if (key == "unauthorised_pipelining") {
+    setup.settings.unauthorised_pipelining =
+        value == "wait" ? UnauthorisedPipelining::wait : UnauthorisedPipelining::refuse;
   } else if (key == "max_errors") {
     setup.settings.max_errors = parse_number(value, 10);
+  } else if (key == "max_recipients") {
+    setup.settings.max_recipients = parse_number(value, 10);
+  } else if (key == "max_idle_commands") {
+    setup.settings.max_idle_commands = parse_number(value, 10);
+  } else if (key == "refusals_before_delay") {
+    setup.settings.refusals_before_delay = parse_number(value, 10);
+  } else if (key == "observe") {
+    setup.observe = true;
   } else if (key == "max_refused_recipients") {
     setup.settings.max_refused_recipients = parse_number(value, 10);
   } else if (key == "require_local_sender") {

@@ -1,0 +1,252 @@
+// What the server says, and what the client hears of it.
+#include "smtp_proxy/core/dialogue.hpp"
+
+namespace postern::smtp_proxy {
+namespace {
+
+using rules::Reason;
+
+bool is_refusal(std::uint16_t code) {
+  return code >= 400;
+}
+
+bool is_intermediate(std::uint16_t code) {
+  return code / 100 == 3;
+}
+
+}  // namespace
+
+std::size_t Dialogue::on_server(std::string_view input, Output& out) {
+  std::size_t position = 0;
+  while (position < input.size() && phase_ != Phase::ended) {
+    const std::string_view rest = input.substr(position);
+    if (phase_ == Phase::opaque) {
+      out.to_client += rest;
+      ++progress_;
+      return input.size();
+    }
+    const Reply reply = take_reply(rest);
+    if (reply.status == ReplyStatus::need_more) {
+      return position;
+    }
+    if (reply.status == ReplyStatus::malformed) {
+      on_protocol_error({}, out);
+      continue;
+    }
+    ++progress_;
+    position += reply.text.size();
+    if (phase_ == Phase::greeting) {
+      on_greeting(reply, out);
+    } else {
+      on_reply(reply, out);
+    }
+  }
+  return phase_ == Phase::ended ? input.size() : position;
+}
+
+void Dialogue::on_greeting(const Reply& reply, Output& out) {
+  if (reply.code == 220) {
+    out.to_client += reply.text;
+    phase_ = Phase::commands;
+    return;
+  }
+  if (!is_refusal(reply.code)) {
+    return on_protocol_error(reply.text, out);
+  }
+  out.to_client += reply.text;
+  report_upstream(rules::UpstreamError::refused, out);
+  end(Reason::none, out);
+}
+
+void Dialogue::on_reply(const Reply& reply, Output& out) {
+  if (replies_.empty()) {
+    return on_unsolicited(reply, out);
+  }
+  const Answer answered = replies_.front().answer;
+  if (!is_possible(answered, reply.code)) {
+    return on_protocol_error(reply.text, out);
+  }
+  replies_.pop();
+  apply_reply(answered, reply, out);
+  if (phase_ == Phase::ended || phase_ == Phase::opaque) {
+    return;
+  }
+  if (reply.code == 421) {
+    return end(Reason::none, out);
+  }
+  flush_ours(out);
+}
+
+void Dialogue::on_unsolicited(const Reply& reply, Output& out) {
+  if (phase_ == Phase::quitting || client_ended_) {
+    return;
+  }
+  if (reply.code != 421) {
+    return on_protocol_error(reply.text, out);
+  }
+  out.to_client += reply.text;
+  end(Reason::none, out);
+}
+
+bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
+  switch (answer) {
+    case Answer::data:
+      return code == 354 || is_refusal(code);
+    case Answer::chunk:
+    case Answer::last_chunk:
+      // Nobody can have taken what was not sent yet.
+      return is_refusal(code) || (code / 100 == 2 && phase_ != Phase::chunk);
+    case Answer::auth:
+    case Answer::other:
+      return true;
+    case Answer::ours:
+    case Answer::ehlo:
+    case Answer::helo:
+    case Answer::mail:
+    case Answer::rcpt:
+    case Answer::end_of_data:
+    case Answer::rset:
+    case Answer::noop:
+    case Answer::quit:
+    case Answer::starttls:
+      break;
+  }
+  return code / 100 == 2 || is_refusal(code);
+}
+
+void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
+  if (answer == Answer::ehlo || answer == Answer::helo) {
+    return apply_hello(answer, reply, out);
+  }
+  out.to_client += reply.text;
+  switch (answer) {
+    case Answer::mail:
+      if (reply.is_positive()) {
+        transaction_.is_open = true;
+        transaction_.accepted_recipients =
+            0;  // a lax server takes RCPT before MAIL, forgets it here
+      }
+      return;
+    case Answer::rcpt:
+      transaction_.awaited_recipients -= transaction_.awaited_recipients != 0 ? 1 : 0;
+      transaction_.accepted_recipients += reply.is_positive() ? 1 : 0;
+      return;
+    case Answer::data:
+      if (reply.code == 354) {
+        begin_body(out);
+      }
+      return;
+    case Answer::end_of_data:
+      return end_transaction(reply, out);
+    case Answer::chunk:
+      return apply_chunk(reply, false, out);
+    case Answer::last_chunk:
+      return apply_chunk(reply, true, out);
+    case Answer::rset:
+      if (reply.is_positive()) {
+        end_message(rules::MessageOutcome::aborted, out);
+        transaction_ = {};
+      }
+      return;
+    case Answer::starttls:
+      if (reply.is_positive()) {
+        become_opaque(out);
+      }
+      return;
+    case Answer::auth:
+    case Answer::other:
+      // Whatever was agreed on, it changes what follows.
+      if (is_intermediate(reply.code) || (answer == Answer::auth && reply.is_positive())) {
+        become_opaque(out);
+      }
+      return;
+    case Answer::ehlo:
+    case Answer::helo:
+    case Answer::noop:
+    case Answer::quit:
+    case Answer::ours:
+      return;
+  }
+}
+
+void Dialogue::apply_hello(Answer answer, const Reply& reply, Output& out) {
+  if (!reply.is_positive()) {
+    out.to_client += reply.text;
+    return;
+  }
+  FilteredEhlo filtered;
+  if (answer == Answer::ehlo) {
+    filtered = filter_ehlo(reply.text);
+  }
+  offered_ = filtered.offered;
+  size_limit_ = filtered.size_limit;
+  const bool is_shown_whole = answer == Answer::helo || observes();
+  out.to_client += is_shown_whole ? reply.text : std::string_view(filtered.text);
+  end_message(rules::MessageOutcome::aborted, out);
+  transaction_ = {};
+}
+
+void Dialogue::begin_body(Output& out) {
+  body_ = Body(observes() ? BareNewline::keep : settings_->bare_newline);
+  message_is_open_ = true;
+  phase_ = Phase::body;
+  if (client_ended_ && !ends_after_replies_) {
+    end(Reason::none, out);
+  }
+}
+
+void Dialogue::apply_chunk(const Reply& reply, bool is_last, Output& out) {
+  if (phase_ == Phase::chunk && !observes()) {
+    // Refused before its octets had all been sent: whether the server will read the rest as octets
+    // or as commands is not known.
+    report_upstream(rules::UpstreamError::protocol, out);
+    return end(Reason::protocol_error, out);
+  }
+  if (is_last) {
+    return end_transaction(reply, out);
+  }
+  if (!reply.is_positive()) {
+    end_message(rules::MessageOutcome::refused, out);
+    transaction_.chunking = Chunking::refused;
+  }
+}
+
+void Dialogue::end_transaction(const Reply& reply, Output& out) {
+  end_message(
+      reply.is_positive() ? rules::MessageOutcome::accepted : rules::MessageOutcome::refused, out);
+  transaction_ = {};
+  idle_commands_ = 0;
+}
+
+void Dialogue::flush_ours(Output& out) {
+  while (!replies_.empty() && replies_.front().answer == Answer::ours) {
+    out.to_client += replies_.front().text;
+    replies_.pop();
+  }
+  if (!replies_.empty()) {
+    return;
+  }
+  holds_client_ = false;
+  client_must_wait_ = false;
+  if (ends_after_replies_) {
+    return end(end_reason_, out);
+  }
+  if (client_ended_ && phase_ == Phase::commands) {
+    if (server_has_part_of_a_message()) {
+      return end(Reason::none, out);
+    }
+    out.shut_down_server = true;
+  }
+}
+
+void Dialogue::on_protocol_error(std::string_view unheard, Output& out) {
+  report_upstream(rules::UpstreamError::protocol, out);
+  if (observes()) {
+    become_opaque(out);
+    out.to_client += unheard;
+    return;
+  }
+  end_session(Reason::protocol_error, out);
+}
+
+}  // namespace postern::smtp_proxy
