@@ -316,6 +316,9 @@ Dialogue::Decision Dialogue::decide_rcpt(std::string_view argument, Output& out)
     return Refusal{.reason = parameters.error(),
                    .detail = std::string(without_leading_spaces(parsed->rest))};
   }
+  if (has_8bit_character(parameters->text) && !transaction_.smtputf8) {
+    return Refusal{.reason = Reason::smtputf8_required, .detail = parameters->text.substr(1)};
+  }
   return decide_recipient(parsed->path, *parameters, out);
 }
 

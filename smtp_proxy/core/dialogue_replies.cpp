@@ -199,6 +199,9 @@ void Dialogue::apply_chunk(const Reply& reply, bool is_last, Output& out) {
   if (phase_ == Phase::chunk && !observes()) {
     // Refused before its octets had all been sent: whether the server will read the rest as octets
     // or as commands is not known.
+    if (reply.code == 421) {
+      return;  // it ends the session anyway
+    }
     report_upstream(rules::UpstreamError::protocol, out);
     return end(Reason::protocol_error, out);
   }

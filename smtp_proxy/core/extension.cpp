@@ -8,6 +8,7 @@
 #include <system_error>
 #include <vector>
 
+#include "rules/utf8.hpp"
 #include "smtp_proxy/core/command.hpp"
 
 namespace postern::smtp_proxy {
@@ -107,18 +108,41 @@ bool is_notify(std::string_view value) {
   }
 }
 
+// RFC 6533 3: as xtext, but that UTF-8 may stand as it is, and what may not stand as \x{2B}.
+bool is_utf8_address(std::string_view text) {
+  while (!text.empty()) {
+    const char c = text[0];
+    const bool is_qchar = c >= '!' && c <= '~' && c != '+' && c != '=';
+    const std::size_t octets = is_qchar ? 1 : rules::utf8_length(text);
+    if (octets == 0) {
+      return false;
+    }
+    text.remove_prefix(octets);
+  }
+  return true;
+}
+
 // RFC 3461 4.2: addr-type ";" xtext. Opaque to the relay decision.
 bool is_orcpt(std::string_view value) {
   const std::size_t semicolon = value.find(';');
-  return semicolon != std::string_view::npos && semicolon > 0 && value.size() <= 500 &&
-         is_xtext(value.substr(0, semicolon)) && is_xtext(value.substr(semicolon + 1));
+  if (semicolon == std::string_view::npos || semicolon == 0 || value.size() > 500) {
+    return false;
+  }
+  const std::string_view type = value.substr(0, semicolon);
+  const std::string_view address = value.substr(semicolon + 1);
+  return is_xtext(type) &&
+         (is_xtext(address) || (equals_ignoring_case(type, "UTF-8") && is_utf8_address(address)));
 }
 
+// RFC 6710 5: from -9 to 9.
 bool is_priority(std::string_view value) {
+  if (value == "0") {
+    return true;
+  }
   if (value.starts_with('-')) {
     value.remove_prefix(1);
   }
-  return value.size() == 1 && is_digit(value[0]);
+  return value.size() == 1 && value[0] >= '1' && value[0] <= '9';
 }
 
 // RFC 2852 4: up to nine digits, signed, then ";R" or ";N", and "T" for a trace.
@@ -138,16 +162,31 @@ bool is_deliver_by(std::string_view value) {
 }
 
 bool is_hold_for(std::string_view value) {
-  return is_digits(value, 9);
+  return is_digits(value, 9) && value[0] != '0';
 }
 
-bool is_date_time_character(char c) {
-  return is_digit(c) || c == '-' || c == ':' || c == '.' || c == '+' || c == 'T' || c == 'Z' ||
-         c == 't' || c == 'z';
+// "9999-99-99T99:99:99": a digit where a 9 stands, and what else stands there.
+bool has_shape(std::string_view text, std::string_view shape) {
+  return std::ranges::equal(text, shape, [](char c, char wanted) {
+    return wanted == '9' ? is_digit(c) : equals_ignoring_case({&c, 1}, {&wanted, 1});
+  });
 }
 
-bool is_hold_until(std::string_view value) {
-  return !value.empty() && value.size() <= 34 && std::ranges::all_of(value, is_date_time_character);
+// RFC 3339 5.6 date-time.
+bool is_date_time(std::string_view value) {
+  constexpr std::string_view kToTheSecond = "9999-99-99T99:99:99";
+  if (!has_shape(value.substr(0, kToTheSecond.size()), kToTheSecond)) {
+    return false;
+  }
+  value.remove_prefix(kToTheSecond.size());
+  if (value.starts_with('.')) {
+    const std::size_t end = std::min(value.find_first_not_of("0123456789", 1), value.size());
+    if (end == 1 || end > 10) {
+      return false;
+    }
+    value.remove_prefix(end);
+  }
+  return has_shape(value, "Z") || has_shape(value, "+99:99") || has_shape(value, "-99:99");
 }
 
 // RFC 7293 3.1: a date-time, and ";C" or ";R".
@@ -159,7 +198,7 @@ bool is_rrvs(std::string_view value) {
       return false;
     }
   }
-  return is_hold_until(value.substr(0, semicolon));
+  return is_date_time(value.substr(0, semicolon));
 }
 
 struct ParameterSpec {
@@ -179,7 +218,7 @@ constexpr std::array kParameters{
     ParameterSpec{EnvelopeCommand::mail, "MT-PRIORITY", Extension::mt_priority, is_priority},
     ParameterSpec{EnvelopeCommand::mail, "BY", Extension::deliverby, is_deliver_by},
     ParameterSpec{EnvelopeCommand::mail, "HOLDFOR", Extension::futurerelease, is_hold_for},
-    ParameterSpec{EnvelopeCommand::mail, "HOLDUNTIL", Extension::futurerelease, is_hold_until},
+    ParameterSpec{EnvelopeCommand::mail, "HOLDUNTIL", Extension::futurerelease, is_date_time},
     ParameterSpec{EnvelopeCommand::rcpt, "NOTIFY", Extension::dsn, is_notify},
     ParameterSpec{EnvelopeCommand::rcpt, "ORCPT", Extension::dsn, is_orcpt},
     ParameterSpec{EnvelopeCommand::rcpt, "RRVS", Extension::rrvs, is_rrvs},
