@@ -1,6 +1,7 @@
 #include "smtp_proxy/core/body.hpp"
 
 #include <bit>
+#include <cstring>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -47,9 +48,78 @@ BlockMasks masks_of(const char* block) {
 }
 #endif
 
+// Vectors as the compiler knows them: it makes of them what its target has.
+using Octets [[gnu::vector_size(32)]] = char;
+using Found [[gnu::vector_size(32)]] = std::int64_t;  // all ones where a comparison holds
+constexpr std::size_t kStride = 4 * sizeof(Octets);
+
+[[gnu::always_inline]] inline bool is_any(const Found& found) {
+  return (found[0] | found[1] | found[2] | found[3]) != 0;
+}
+
+[[gnu::always_inline]] inline bool has_newline(const char* octets) {
+  Found found{};
+  for (std::size_t i = 0; i < kStride; i += sizeof(Octets)) {
+    Octets now;
+    std::memcpy(&now, octets + i, sizeof(now));
+    found |= reinterpret_cast<Found>((now == '\r') | (now == '\n'));
+  }
+  return is_any(found);
+}
+
+// Compares every octet with the one before it: nothing is carried along.
+[[gnu::always_inline]] inline bool is_regular(const char* octets) {
+  Found irregular{};
+  for (std::size_t i = 0; i < kStride; i += sizeof(Octets)) {
+    Octets now;
+    Octets before;
+    std::memcpy(&now, octets + i, sizeof(now));
+    std::memcpy(&before, octets + i - 1, sizeof(before));
+    irregular |= reinterpret_cast<Found>(((before == '\r') ^ (now == '\n')) |
+                                         ((before == '\n') & (now == '.')));
+  }
+  return !is_any(irregular);
+}
+
+// How many octets behind the first are regular, in whole strides: most of a body goes by here. Where
+// there is no newline in sight the cheaper look will do; where one was seen, more will come.
+[[gnu::always_inline]] inline std::size_t skip_regular(const char* octets, std::size_t size) {
+  bool has_lines = octets[0] == '\r' || octets[0] == '\n';
+  std::size_t position = 1;
+  for (; position + kStride <= size; position += kStride) {
+    has_lines = has_lines || has_newline(octets + position);
+    if (has_lines && !is_regular(octets + position)) {
+      break;
+    }
+  }
+  return position - 1;
+}
+
+std::size_t skip_regular_anywhere(const char* octets, std::size_t size) {
+  return skip_regular(octets, size);
+}
+
+#ifdef __x86_64__
+[[gnu::target("avx2")]] std::size_t skip_regular_avx2(const char* octets, std::size_t size) {
+  return skip_regular(octets, size);
+}
+
+std::size_t skip_regular_here(const char* octets, std::size_t size) {
+  return __builtin_cpu_supports("avx2") ? skip_regular_avx2(octets, size)
+                                        : skip_regular_anywhere(octets, size);
+}
+#else
+std::size_t skip_regular_here(const char* octets, std::size_t size) {
+  return skip_regular_anywhere(octets, size);
+}
+#endif
+
 }  // namespace
 
 std::size_t regular_prefix(std::string_view input, bool after_cr, bool at_line_start) {
+  if (input.empty() || after_cr != (input[0] == '\n') || (at_line_start && input[0] == '.')) {
+    return 0;  // soon told: of a flood of bare newlines every octet comes here
+  }
   std::size_t position = 0;
   std::uint64_t carried_cr = after_cr ? 1 : 0;
   std::uint64_t carried_lf = at_line_start ? 1 : 0;
@@ -61,8 +131,12 @@ std::size_t regular_prefix(std::string_view input, bool after_cr, bool at_line_s
     if (irregular != 0) {
       return position + static_cast<std::size_t>(std::countr_zero(irregular));
     }
-    carried_cr = masks.cr >> (kBlock - 1);
-    carried_lf = masks.lf >> (kBlock - 1);
+    if (position == 0) {
+      position = skip_regular_here(input.data() + kBlock - 1, input.size() - kBlock + 1);
+    }
+    const char last = input[position + kBlock - 1];
+    carried_cr = last == '\r' ? 1 : 0;
+    carried_lf = last == '\n' ? 1 : 0;
   }
   bool is_behind_cr = carried_cr != 0;
   bool is_behind_lf = carried_lf != 0;

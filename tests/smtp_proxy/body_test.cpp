@@ -234,9 +234,14 @@ std::size_t regular_prefix_by_octets(std::string_view input, bool after_cr, bool
 RC_GTEST_PROP(RegularPrefix, EqualsTheNaiveOne, (bool after_cr, bool at_line_start)) {
   // Mostly regular, so that the whole blocks are walked through too.
   std::string text;
-  const int lines = *rc::gen::inRange(0, 8);
+  const int lines = *rc::gen::inRange(0, 16);
   for (int i = 0; i < lines; ++i) {
-    text += std::string(*rc::gen::inRange<std::size_t>(0, 200), 'x') + "\r\n";
+    text +=
+        std::string(
+            *rc::gen::weightedOneOf<std::size_t>({{6, rc::gen::inRange<std::size_t>(0, 200)},
+                                                  {1, rc::gen::inRange<std::size_t>(200, 1200)}}),
+            'x') +
+        "\r\n";
   }
   text += hostile_text();
   const std::string_view input = std::string_view(text).substr(
@@ -256,6 +261,25 @@ TEST(RegularPrefix, FindsOneIrregularOctetAnywhere) {
       std::string text(size, 'x');
       text[at] = '.';
       EXPECT_EQ(regular_prefix(text, false, true), regular_prefix_by_octets(text, false, true));
+    }
+  }
+}
+
+// Long enough for whole strides, with lines and without; broken at every octet in every way.
+TEST(RegularPrefix, FindsOneBrokenOctetAnywhereInALongText) {
+  std::string lines;
+  while (lines.size() < 900) {
+    lines += std::string(lines.size() % 97, 'x') + "\r\n";
+  }
+  for (const std::string& regular : {std::string(900, 'x'), lines}) {
+    ASSERT_EQ(regular_prefix(regular, false, true), regular.size());
+    for (std::size_t at = 0; at < regular.size(); ++at) {
+      for (const char octet : {'\n', '\r', '.', 'x'}) {
+        std::string text = regular;
+        text[at] = octet;
+        ASSERT_EQ(regular_prefix(text, false, true), regular_prefix_by_octets(text, false, true))
+            << at << ' ' << static_cast<int>(octet);
+      }
     }
   }
 }
