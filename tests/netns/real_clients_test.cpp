@@ -15,6 +15,9 @@
 namespace postern::testing {
 namespace {
 
+// Set by CMake.
+constexpr const char* kMailClient = POSTERN_TEST_SUPPORT "/mail_client";
+
 struct Client {
   const char* name;
   const char* program;  // as tests/support/mail_client has it
@@ -34,7 +37,7 @@ constexpr Client kClients[] = {{.name = "Swaks", .program = "swaks"},
                                {.name = "Smtplib", .program = "smtplib"},
                                {.name = "Nodemailer", .program = "nodemailer"},
                                {.name = "Postfix", .program = "postfix"},
-                               {.name = "Exim", .program = "exim"}};
+                               {.name = "Exim", .program = "exim", .way = "BDAT"}};
 
 const std::string kHeader =
     "From: Someone <someone@stranger.example>\n"
@@ -93,7 +96,7 @@ class RealClient : public EndToEnd,
   }
 
   [[nodiscard]] Finished send(const std::vector<std::string>& recipients) const {
-    std::vector<std::string> command{POSTERN_TEST_SUPPORT "/mail_client", client.program,
+    std::vector<std::string> command{kMailClient, client.program,
                                      (lab.folder() / "client").string(), family.mx2,
                                      (lab.folder() / "message").string()};
     command.insert(command.end(), recipients.begin(), recipients.end());
