@@ -8,6 +8,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/write.hpp>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <functional>
 #include <memory>
@@ -74,10 +75,27 @@ class Peer {
   bool has_lost_its_peer = false;
 };
 
+// The session's own end of a connection: its buffer on the loopback would hold megabytes.
+void shrink_send_buffer_of_peer(const tcp::socket& socket) {
+  constexpr int kMostDescriptors = 1024;
+  for (int fd = 0; fd < kMostDescriptors; ++fd) {
+    tcp::endpoint local;
+    socklen_t size = sizeof(sockaddr_in);
+    const bool is_peer = getsockname(fd, local.data(), &size) == 0 && size == sizeof(sockaddr_in) &&
+                         local == socket.remote_endpoint();
+    const int octets = 8192;
+    if (is_peer && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets) == 0) {
+      return;
+    }
+  }
+  FAIL() << "the session has no socket at " << socket.remote_endpoint();
+}
+
 class SessionTest : public ::testing::Test {
  protected:
   SessionTest() {
-    // Small, so that a client that does not read is soon felt.
+    // Small, so that a side that does not read is soon felt.
+    inner_.set_option(net::socket_base::receive_buffer_size(8192));
     tcp::acceptor door(context_, kAnyPort);
     door.set_option(net::socket_base::send_buffer_size(8192));
     client_.socket.open(tcp::v4());
@@ -177,6 +195,7 @@ TEST_F(SessionTest, EndsBothSidesWhenTheClientsDirectionThrows) {
 }
 
 TEST_F(SessionTest, KeepsLittleForAClientThatAsksAndDoesNotListen) {
+  settings_->max_idle_commands = 1'000'000;
   serve();
   server_.send("220 inner\r\n");
   ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
@@ -229,6 +248,104 @@ TEST_F(SessionTest, GoesOnBothWaysBehindAClientThatReadLate) {
     }
     return client_.heard.size() == answers_octets;
   }));
+}
+
+TEST_F(SessionTest, MakesTheClientWaitAfterARefusal) {
+  settings_->refusals_before_delay = 1;
+  settings_->longest_delay = std::chrono::seconds(1);
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.send("EXPN a\r\nHELP\r\n");
+  ASSERT_TRUE(run_until("the first is refused", [&] { return client_.heard.contains("502"); }));
+  const Clock::time_point refused = Clock::now();
+  for (int i = 0; i < 100; ++i) {
+    session.lock()->check_time(refused);
+    loop_.step(Clock::now());
+    client_.read();
+  }
+  EXPECT_FALSE(client_.heard.contains("214"));
+  session.lock()->check_time(refused + std::chrono::seconds(1));
+  EXPECT_TRUE(run_until("the second is answered", [&] { return client_.heard.contains("214"); }));
+}
+
+TEST_F(SessionTest, BlamesTheClientThatDoesNotReadAlsoWhileTheMailerOwesAReply) {
+  settings_->max_idle_commands = 1'000'000;
+  std::size_t upstream_failures = 0;
+  sink_.on_each = [&](const rules::Event& event) {
+    upstream_failures += std::holds_alternative<rules::UpstreamFailed>(event) ? 1 : 0;
+  };
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.send("EHLO client\r\n");
+  ASSERT_TRUE(run_until("EHLO came", [&] { return server_.heard == "EHLO client\r\n"; }));
+  server_.send("250-inner\r\n250 PIPELINING\r\n");
+  ASSERT_TRUE(run_until("EHLO is answered", [&] { return client_.heard.ends_with("NG\r\n"); }));
+  server_.heard.clear();
+  std::string questions;
+  for (int i = 0; i < 200; ++i) {
+    questions += "NOOP\r\n";
+    for (int j = 0; j < 120; ++j) {
+      questions += "HELP\r\n";
+    }
+  }
+  std::size_t asked = 0;
+  std::size_t answered = 0;
+  for (int idle = 0; idle < 1'000; ++idle) {
+    boost::system::error_code full;
+    asked += client_.socket.write_some(net::buffer(questions) + asked, full);
+    loop_.step(Clock::now());
+    server_.read();
+    for (; answered < server_.heard.size() / 6; ++answered, idle = 0) {
+      server_.send("250 ok\r\n");
+    }
+  }
+  ASSERT_LT(answered, 200U) << "the client was never slowed down";
+  session.lock()->check_time(Clock::now() + std::chrono::hours(1));
+  session.lock()->check_time(Clock::now() + std::chrono::hours(1));
+  EXPECT_TRUE(run_until("the session is closed", [&] { return sink_.is_closed; }));
+  EXPECT_EQ(sink_.closed_for, rules::Reason::timeout);
+  EXPECT_EQ(upstream_failures, 0U);
+}
+
+TEST_F(SessionTest, GivesAMailerTimeThatTakesABodySlowly) {
+  settings_->data_block_timeout = std::chrono::seconds(1);
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  server_.send("220 inner\r\n");
+  const auto exchange = [&](const std::string& command, const std::string& reply) {
+    client_.send(command);
+    ASSERT_TRUE(run_until(command, [&] { return server_.heard.ends_with(command); }));
+    server_.send(reply);
+    ASSERT_TRUE(run_until(reply, [&] { return client_.heard.ends_with(reply); }));
+  };
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  exchange("MAIL FROM:<>\r\n", "250 sender\r\n");
+  exchange("RCPT TO:<postmaster>\r\n", "250 recipient\r\n");
+  exchange("DATA\r\n", "354 go on\r\n");
+  const std::string body(WorkBuffers::kReadOctets, 'x');
+  client_.socket.non_blocking(true);
+  server_.socket.non_blocking(true);
+  shrink_send_buffer_of_peer(server_.socket);
+  const Clock::time_point begin = Clock::now();
+  std::size_t taken = 0;
+  for (Clock::time_point now = begin; now < begin + std::chrono::seconds(3); now = Clock::now()) {
+    boost::system::error_code error;
+    client_.socket.write_some(net::buffer(body), error);
+    const auto most = static_cast<std::size_t>((now - begin) / std::chrono::milliseconds(1)) * 16;
+    char octets[64];
+    error.clear();
+    while (taken < most && !error) {
+      taken += server_.socket.read_some(net::buffer(octets), error);
+    }
+    loop_.step(Clock::now());
+    session.lock()->check_time(now);
+  }
+  client_.read();
+  EXPECT_TRUE(client_.heard.ends_with("354 go on\r\n")) << client_.heard;
 }
 
 TEST_F(SessionTest, IsGoneSoonAfterItsLastReplyThoughTheClientStays) {
