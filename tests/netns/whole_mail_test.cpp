@@ -18,11 +18,10 @@ const std::vector<std::string> kEveryWay{"DATA", "DATA pipelined", "BDAT", "BDAT
 
 class WholeMail : public EndToEnd, public ::testing::WithParamInterface<Family> {
  protected:
-  WholeMail() { start_posternd(); }
-
   // Sends it all and expects every message to be whole, at least so many.
   void expect_whole(const std::string& corpus, const std::vector<std::string>& ways, int at_least,
                     int generated = 0) {
+    start_posternd(settings);
     Process run = start_whole_mail(lab, keeper, GetParam().mx2, corpus, ways, generated);
     const auto status = run.wait(kLongPatience);
     const std::string said = run.output();
@@ -35,11 +34,17 @@ class WholeMail : public EndToEnd, public ::testing::WithParamInterface<Family> 
               std::stoi(sum[2]));
   }
 
+  ConfigText settings;
   MailKeeper keeper{lab};
 };
 
 TEST_P(WholeMail, ArrivesAsItWasSent) {
   expect_whole("mixed", kEveryWay, 1000, 300);
+}
+
+TEST_P(WholeMail, ArrivesAsItWasSentWhereBareNewlinesAreRefused) {
+  settings.smtp = "bare_newline = \"reject\"\n";
+  expect_whole("mixed", kEveryWay, 300, 30);
 }
 
 TEST_P(WholeMail, KeepsSignaturesValid) {

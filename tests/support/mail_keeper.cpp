@@ -28,12 +28,11 @@ std::string read_file(const std::filesystem::path& path) {
 
 }  // namespace
 
-MailKeeper::MailKeeper(const Lab& lab, std::vector<std::string> options)
+MailKeeper::MailKeeper(const Lab& lab)
     : folder_(lab.folder() / "kept"), process_([&] {
         auto arguments = python(kKeeper);
         arguments.insert(arguments.end(), {"--folder", folder_.string(), "--listen", kIpv4.mx2,
                                            "--listen", kIpv6.mx2});
-        arguments.insert(arguments.end(), options.begin(), options.end());
         return lab.start(Side::inside, std::move(arguments));
       }()) {
   const auto listens = wait_until("the keeper listens", [&] {

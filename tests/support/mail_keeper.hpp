@@ -11,7 +11,7 @@ namespace postern::testing {
 
 class MailKeeper {
  public:
-  explicit MailKeeper(const Lab& lab, std::vector<std::string> options = {});
+  explicit MailKeeper(const Lab& lab);
 
   struct Message {
     std::string way;  // "DATA" or "BDAT"

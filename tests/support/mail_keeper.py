@@ -102,7 +102,7 @@ class Session:
         verb = verb.upper()
         if verb == "EHLO":
             self.forget()
-            lines = ["keeper.example"] + [o for o in OFFERS if o not in self.keeper.withheld]
+            lines = ["keeper.example"] + OFFERS
             self.reply("\r\n".join(f"250-{text}" for text in lines[:-1]) + f"\r\n250 {lines[-1]}")
         elif verb == "MAIL" and self.mail is None:
             self.mail = argument
@@ -136,8 +136,8 @@ class Session:
 
 
 class Keeper:
-    def __init__(self, folder, withheld):
-        self.folder, self.withheld = folder, withheld
+    def __init__(self, folder):
+        self.folder = folder
         self.lock = threading.Lock()
         self.count = 0
         os.mkdir(folder)
@@ -171,9 +171,8 @@ def main():
     parser.add_argument("--listen", action="append", required=True, metavar="ADDRESS")
     parser.add_argument("--port", type=int, default=25)
     parser.add_argument("--folder", required=True, help="is made")
-    parser.add_argument("--withhold", action="append", default=[], help="an extension not to offer")
     options = parser.parse_args()
-    keeper = Keeper(options.folder, options.withhold)
+    keeper = Keeper(options.folder)
     for address in options.listen:
         keeper.listen(address, options.port)
     print("ready", flush=True)

@@ -256,7 +256,7 @@ def main():
     parser.add_argument("--folder", required=True, help="the keeper's")
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--way", action="append", choices=WAYS, required=True)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", default=os.environ.get("WHOLE_MAIL_SEED", "1"))
     parser.add_argument("--count", type=int, default=0, help="of generated messages")
     parser.add_argument("--parallel", type=int, default=6)
     run = Run(parser.parse_args())
