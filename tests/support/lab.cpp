@@ -275,8 +275,7 @@ internal_networks = ["203.0.113.0/24", "2001:db8:2::/48"]
 name = "mx1"
 addresses = ["203.0.113.25", "2001:db8:2::25"]
 domains = [)" + domains +
-                     R"(]
-
+                     "]\n" + mailer + R"(
 [[mailer]]
 name = "mx2"
 addresses = ["203.0.113.26", "2001:db8:2::26"]

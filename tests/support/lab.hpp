@@ -121,6 +121,7 @@ class ScriptedServer {
 // What tests vary in postern.toml.
 struct ConfigText {
   std::string domains = R"("example.org", "*.example.org")";  // of mx1
+  std::string mailer;                                         // more of mx1
   std::string more_domains_of_mx2;                            // ", ..."
   std::string inbound;
   std::string outbound;
