@@ -82,9 +82,9 @@ std::vector<HostileFile> hostile_files() {
 
 GullibleMailer::GullibleMailer(const Lab& lab, const HostileFile& file)
     : record_(lab.folder() / "gullible-record"),
-      process_(lab.start(Side::inside, {"/usr/bin/python3", kServer, "--listen", kIpv4.mx1,
-                                        "--listen", kIpv6.mx1, "--record", record_.string(),
-                                        file.path.string()})) {
+      process_(
+          lab.start(Side::inside, {"/usr/bin/python3", kServer, "--listen", kIpv4.mx1, "--listen",
+                                   kIpv6.mx1, "--record", record_.string(), file.path.string()})) {
   const auto listens = wait_until("the gullible server listens", [&] {
     return process_.output().contains("ready") || !process_.is_running();
   });
