@@ -240,6 +240,8 @@ class Session:
             if verb == "DATA" and code == "354":
                 self.state = "body"
                 self.counts.pop("BODY", None)
+        elif verb == "DATA":
+            self.forget()  # as some do
         await self.perform(actions)
         self.closed |= verb == "QUIT" and code == "221"
 

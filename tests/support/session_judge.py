@@ -178,7 +178,7 @@ class Judge:
             return
         self.check(seen.end == "closed", f"the session did not end in order: {seen.end}")
         self.check(not seen.unparsed, f"what is no reply: {escape(seen.unparsed)}")
-        self.check(seen.replies, "closed without a word")
+        self.check(seen.replies or not seen.sent, "closed without a word")
         last = code(seen.replies[-1]) if seen.replies else ""
         is_farewell = last[:1] in "45" or last == "221"
         if not seen.was_half_closed:
