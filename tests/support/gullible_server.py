@@ -100,8 +100,9 @@ def domains_of(line):
     """Every domain that some server might send this recipient on to; "" if it has none at all."""
     text = re.sub(r"^[\W_]*RCPT[\s:]*(TO)?[\s:]*", "", line.decode("utf-8", "surrogateescape"), flags=re.I)
     end = end_of_path(text)
-    # More mailboxes behind the first one; what begins with a keyword is a parameter.
-    others = re.findall(r"(?<![=\w+;])<[^>]*@[^>]*|(?<=[,\s])[^\s=<>,]+@[^\s=<>,]+", text[end + 1 :])
+    # More mailboxes behind the first one; parameters are none.
+    rest = re.sub(r"(?<=\s)[\w-]+=\S*", "", text[end + 1 :])
+    others = re.findall(r"<[^>]*@[^>]*|(?<=[,\s])[^\s<>,]+@[^\s<>,]+", rest)
     found = []
     for path in [text[:end].lstrip("< "), *others]:
         behind = re.findall(r"[@%]([^\s\"@,:%!<>\\]*)", path)

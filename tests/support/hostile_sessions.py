@@ -210,17 +210,17 @@ async def perform_all(runs, options):
 
 
 def read_record(options):
-    """The server's lines, once every session has come to its end."""
+    """The server's lines, once every session has come to its end; and the clients of those that have not."""
     deadline = time.monotonic() + options.patience
     while True:
         with open(options.record, encoding="ascii") as file:
-            lines = file.read().splitlines()
-        begun = sum('"event": "connect"' in line for line in lines)
-        ended = sum('"event": "end"' in line for line in lines)
-        if begun == ended:
-            return lines
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{begun - ended} sessions stay open between Postern and the server")
+            events = [json.loads(line) for line in file if line.endswith("\n")]
+        still_open = {event["session"]: event["peer"] for event in events if event["event"] == "connect"}
+        for event in events:
+            if event["event"] == "end":
+                del still_open[event["session"]]
+        if not still_open or time.monotonic() > deadline:
+            return events, set(still_open.values())
         time.sleep(0.01)
 
 
@@ -252,7 +252,8 @@ def describe(run, seen, carried, mistakes):
 
 
 def judge_all(runs, sessions, options):
-    carried = {} if options.real else carried_out(read_record(options))
+    events, still_open = ([], set()) if options.real else read_record(options)
+    carried = carried_out(events)
 
     def carried_by(run):
         return None if options.real else carried.get(run.client, Carried([], []))
@@ -262,6 +263,7 @@ def judge_all(runs, sessions, options):
     for run, seen in zip(runs, sessions):
         judge = Judge(run, seen, carried_by(run), reasons.get(run.client, set()))
         acknowledged += sum(code(message.reply)[:1] == "2" for message in judge.reading.messages)
+        judge.check(run.client not in still_open, "the session stays open between Postern and the server")
         if mistakes := judge.judge():
             failed += 1
             print(describe(run, seen, carried_by(run), mistakes))
