@@ -59,14 +59,14 @@ std::vector<MailKeeper::Message> MailKeeper::messages() const {
 }
 
 Process start_whole_mail(const Lab& lab, const MailKeeper& keeper, const std::string& server,
-                         const std::string& corpus, const std::vector<std::string>& ways,
-                         int count) {
+                         const std::vector<std::string>& ways,
+                         const std::vector<std::string>& options) {
   auto arguments = python(kWholeMail);
-  arguments.insert(arguments.end(), {"--server", server, "--folder", keeper.folder().string(),
-                                     "--corpus", corpus, "--count", std::to_string(count)});
+  arguments.insert(arguments.end(), {"--server", server, "--folder", keeper.folder().string()});
   for (const std::string& way : ways) {
     arguments.insert(arguments.end(), {"--way", way});
   }
+  arguments.insert(arguments.end(), options.begin(), options.end());
   return lab.start(Side::outside, std::move(arguments));
 }
 

@@ -30,7 +30,8 @@ class MailKeeper {
 // tests/support/whole_mail.py: a corpus of messages through a server, compared with what was kept.
 // Starts it; the verdict is its exit code, and the reasons are its output.
 [[nodiscard]] Process start_whole_mail(const Lab& lab, const MailKeeper& keeper,
-                                       const std::string& server, const std::string& corpus,
-                                       const std::vector<std::string>& ways, int count = 0);
+                                       const std::string& server,
+                                       const std::vector<std::string>& ways,
+                                       const std::vector<std::string>& options);
 
 }  // namespace postern::testing

@@ -204,9 +204,8 @@ class Run:
 
     def wanted(self, mailing):
         content = mailing.message.content
-        if self.options.corpus == "bare newlines" and mailing.way == "DATA":
-            return mail_corpus.normalise(content)
-        return content
+        is_mended = mailing.way == "DATA" and self.options.bare_newlines == "mended"
+        return mail_corpus.normalise(content) if is_mended else content
 
     def judge(self, mailing, entries):
         """What is wrong with what was kept of it, or nothing."""
@@ -258,6 +257,8 @@ def main():
     parser.add_argument("--way", action="append", choices=WAYS, required=True)
     parser.add_argument("--seed", default=os.environ.get("WHOLE_MAIL_SEED", "1"))
     parser.add_argument("--count", type=int, default=0, help="of generated messages")
+    parser.add_argument("--bare-newlines", choices=["mended", "kept"], default="mended",
+                        help="what is to become of them in DATA")
     parser.add_argument("--parallel", type=int, default=6)
     run = Run(parser.parse_args())
     run.send()
