@@ -24,6 +24,7 @@ std::optional<BlockedAttempt> to_blocked_attempt(const rules::Ends& ends,
           attempt.detail = happened.decision.rule;
         } else if constexpr (std::is_same_v<T, rules::ConnectionRefused>) {
           attempt.what = "connection";
+          attempt.mailer = happened.mailer;
         } else if constexpr (std::is_same_v<T, rules::RecipientDecided>) {
           attempt.what = "recipient";
           attempt.detail = happened.recipient;

@@ -17,10 +17,6 @@ smtp_proxy::SessionSettings session_settings(const Config& config) {
           .smtp = std::make_shared<const smtp_proxy::Settings>(config.smtp)};
 }
 
-std::size_t sessions_a_worker(const Config& config) {
-  return (config.smtp.max_sessions + config.workers - 1) / config.workers;
-}
-
 std::string to_text(const rules::Endpoint& endpoint) {
   return endpoint.address.is_v4()
              ? fmt::format("{}:{}", endpoint.address.to_string(), endpoint.port)
@@ -29,14 +25,14 @@ std::string to_text(const rules::Endpoint& endpoint) {
 
 }  // namespace
 
-Worker::Worker(std::uint16_t index, const Config& config, Log& log)
+Worker::Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
+               Log& log)
     : log_(log),
       policy_(config.policy),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
       queue_watch_(loop_),
-      proxy_(loop_, config.datapath.proxy_ports, session_settings(config),
-             sessions_a_worker(config), *this) {}
+      proxy_(loop_, config.datapath.proxy_ports, session_settings(config), ledger, *this) {}
 
 Worker::~Worker() {
   stop();
@@ -60,10 +56,9 @@ void Worker::stop() {
 }
 
 void Worker::use(const Config& config) {
-  loop_.post([this, policy = config.policy, settings = session_settings(config),
-              most = sessions_a_worker(config)]() mutable {
+  loop_.post([this, policy = config.policy, settings = session_settings(config)]() mutable {
     policy_ = std::move(policy);
-    proxy_.use(std::move(settings), most);
+    proxy_.use(std::move(settings));
   });
 }
 

@@ -1,5 +1,5 @@
 // One worker: a thread with an event loop, a netfilter queue, a proxy, counters and a log of blocked attempts, all its
-// own. What the others share with it is posted to it as a value.
+// own. What the others share with it is posted to it as a value, but for the SessionLedger.
 // Errors:   the constructor throws std::system_error when the queue or a listener cannot be opened.
 // Threads:  start(), use(), drain(), stop(), ping() on the thread that made it; readers as Counters and BlockedLog say.
 #pragma once
@@ -21,12 +21,14 @@
 #include "rules/event.hpp"
 #include "smtp_proxy/event_loop.hpp"
 #include "smtp_proxy/proxy.hpp"
+#include "smtp_proxy/session_ledger.hpp"
 
 namespace postern::gateway {
 
 class Worker final : public rules::EventSink {
  public:
-  Worker(std::uint16_t index, const Config& config, Log& log);
+  // `ledger` is that of all workers. It and `log` must outlive this one.
+  Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger, Log& log);
   ~Worker() override;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -42,9 +43,11 @@ struct SessionClosed {
   std::chrono::nanoseconds duration{};
 };
 
-// A connection that never became a session: not ours to serve.
+// A connection that never became a session: not ours to serve, or one too many.
 struct ConnectionRefused {
   Reason reason = Reason::none;
+  std::optional<MailerId> mailer{};  // none: to no mailer
+  bool observed = false;             // Policy::observe: it became a session all the same
 };
 
 struct RecipientDecided {

@@ -29,8 +29,8 @@ bool is_shortage(std::error_code error) {
 }  // namespace
 
 Proxy::Proxy(EventLoop& loop, std::array<std::uint16_t, 2> ports, SessionSettings settings,
-             std::size_t max_sessions, rules::EventSink& sink)
-    : loop_(loop), settings_(std::move(settings)), max_sessions_(max_sessions), sink_(sink) {
+             SessionLedger& ledger, rules::EventSink& sink)
+    : loop_(loop), settings_(std::move(settings)), ledger_(ledger), sink_(sink) {
   open_listener(Family::v4, ports[0], rules::Zone::external);
   open_listener(Family::v4, ports[1], rules::Zone::internal);
   open_listener(Family::v6, ports[0], rules::Zone::external);
@@ -52,8 +52,8 @@ void Proxy::open_listener(Family family, std::uint16_t port, rules::Zone zone) {
 
 // A hard stop: what waits on a session is handed to the io_context, which destroys it.
 Proxy::~Proxy() {
-  for (const auto& session : sessions_) {
-    session->abandon(Reason::shutting_down);
+  for (const Entry& entry : sessions_) {
+    entry.session->abandon(Reason::shutting_down);
   }
 }
 
@@ -63,9 +63,8 @@ void Proxy::start() {
   }
 }
 
-void Proxy::use(SessionSettings settings, std::size_t max_sessions) {
+void Proxy::use(SessionSettings settings) {
   settings_ = std::move(settings);
-  max_sessions_ = max_sessions;
 }
 
 net::awaitable<void> Proxy::accept(Listener& listener) {
@@ -95,22 +94,35 @@ std::error_code Proxy::accept_one(Listener& listener) {
   if (ends.server.port != kSmtpPort || mailer == nullptr) {
     sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::direct_connection});
   } else if (is_draining_) {
-    turn_away(*accepted, Reason::shutting_down);
-  } else if (sessions_.size() >= max_sessions_) {
-    turn_away(*accepted, Reason::too_many_sessions);
+    turn_away(*accepted, *mailer, Reason::shutting_down);
   } else {
-    begin_session(std::move(*accepted), *mailer, listener.zone);
+    admit(std::move(*accepted), *mailer, listener.zone);
   }
   return {};
 }
 
-void Proxy::turn_away(const Accepted& accepted, Reason reason) {
-  const std::string reply = render_reply(reason);
-  (void)send(accepted.socket.get(), reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  sink_.on_event(accepted.ends, rules::ConnectionRefused{.reason = reason});
+void Proxy::admit(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone) {
+  auto [ticket, reached] =
+      ledger_.admit({.mailer = mailer.id, .zone = zone, .client = accepted.ends.client.address},
+                    *settings_.smtp, settings_.policy->observe);
+  if (!ticket) {
+    return turn_away(accepted, mailer, reached);
+  }
+  if (reached != Reason::none) {
+    sink_.on_event(accepted.ends, rules::ConnectionRefused{
+                                      .reason = reached, .mailer = mailer.id, .observed = true});
+  }
+  begin_session(std::move(accepted), mailer, zone, std::move(*ticket));
 }
 
-void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone) {
+void Proxy::turn_away(const Accepted& accepted, const rules::Mailer& mailer, Reason reason) {
+  const std::string reply = render_reply(reason);
+  (void)send(accepted.socket.get(), reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  sink_.on_event(accepted.ends, rules::ConnectionRefused{.reason = reason, .mailer = mailer.id});
+}
+
+void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone,
+                          SessionLedger::Ticket ticket) {
   const rules::Ends ends = accepted.ends;
   std::shared_ptr<Session> session;
   try {
@@ -118,10 +130,11 @@ void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules:
                                         buffers_, sink_);
   } catch (
       const std::exception&) {  // no memory, or no room in the epoll: this client's bad luck only
-    sink_.on_event(ends, rules::ConnectionRefused{.reason = Reason::internal_error});
+    sink_.on_event(ends,
+                   rules::ConnectionRefused{.reason = Reason::internal_error, .mailer = mailer.id});
     return;
   }
-  const auto place = sessions_.insert(sessions_.end(), session);
+  const auto place = sessions_.insert(sessions_.end(), {session, std::move(ticket)});
   net::co_spawn(
       loop_.context(), [session]() { return session->serve(); },
       [this, place](const std::exception_ptr&) {
@@ -132,11 +145,11 @@ void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules:
 
 void Proxy::check_time(Clock::time_point now) {
   const bool is_out_of_patience = is_draining_ && now >= drain_deadline_;
-  for (const auto& session : sessions_) {
+  for (const Entry& entry : sessions_) {
     if (is_out_of_patience) {
-      session->end_session(Reason::shutting_down);
+      entry.session->end_session(Reason::shutting_down);
     }
-    session->check_time(now);
+    entry.session->check_time(now);
   }
   if (std::exchange(is_short_, false)) {
     for (Listener& listener : listeners_) {
@@ -149,8 +162,8 @@ void Proxy::drain(std::function<void()> when_done) {
   is_draining_ = true;
   when_drained_ = std::move(when_done);
   drain_deadline_ = Clock::now() + settings_.smtp->drain_timeout;
-  for (const auto& session : sessions_) {
-    session->drain();
+  for (const Entry& entry : sessions_) {
+    entry.session->drain();
   }
   finish_drain_if_done();
 }

@@ -1,4 +1,5 @@
-// One worker's proxy: its listeners and its sessions. Workers share nothing; each has a Proxy on its own EventLoop.
+// One worker's proxy: its listeners and its sessions, on the worker's own EventLoop. With the others it shares nothing but
+// the SessionLedger, which holds the limits over all of them.
 // Errors:   the constructor throws std::system_error when a listener cannot be opened.
 // Threads:  every member on the loop's thread, but for the constructor and start().
 #pragma once
@@ -17,15 +18,16 @@
 #include "rules/policy.hpp"
 #include "smtp_proxy/core/settings.hpp"
 #include "smtp_proxy/session.hpp"
+#include "smtp_proxy/session_ledger.hpp"
 
 namespace postern::smtp_proxy {
 
 class Proxy {
  public:
   // `ports`: where tproxy hands over external and internal clients; the listener is what tells the
-  // zone. `max_sessions`: this worker's share. `sink` must outlive the loop.
+  // zone. `ledger` is that of all workers. It and `sink` must outlive the loop.
   Proxy(EventLoop& loop, std::array<std::uint16_t, 2> ports, SessionSettings settings,
-        std::size_t max_sessions, rules::EventSink& sink);
+        SessionLedger& ledger, rules::EventSink& sink);
 
   ~Proxy();
   Proxy(const Proxy&) = delete;
@@ -35,7 +37,7 @@ class Proxy {
   // Ends what has waited too long; to be called at every tick of the loop.
   void check_time(Clock::time_point now);
   // For sessions from now on; those that live keep what they began with.
-  void use(SessionSettings settings, std::size_t max_sessions);
+  void use(SessionSettings settings);
   // New connections are answered 421; sessions end after their transaction. `when_done` is called
   // once none is left, or after drain_timeout.
   void drain(std::function<void()> when_done);
@@ -50,23 +52,29 @@ class Proxy {
     rules::Zone zone;
     Watch watch;
   };
-  using Sessions = std::list<std::shared_ptr<Session>>;
+  struct Entry {
+    std::shared_ptr<Session> session;
+    SessionLedger::Ticket ticket;
+  };
 
   void open_listener(Family family, std::uint16_t port, rules::Zone zone);
   net::awaitable<void> accept(Listener& listener);
   // What accepting failed with; with none there may be more.
   std::error_code accept_one(Listener& listener);
-  void begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone);
-  void turn_away(const Accepted& accepted, rules::Reason reason);
+  // If the limits let it.
+  void admit(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone);
+  void begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone,
+                     SessionLedger::Ticket ticket);
+  void turn_away(const Accepted& accepted, const rules::Mailer& mailer, rules::Reason reason);
   void finish_drain_if_done();
 
   EventLoop& loop_;
   SessionSettings settings_;
-  std::size_t max_sessions_;
+  SessionLedger& ledger_;
   rules::EventSink& sink_;
   std::list<Listener> listeners_;
   WorkBuffers buffers_;
-  Sessions sessions_;
+  std::list<Entry> sessions_;
   bool is_short_ = false;  // of descriptors or memory, when a connection came
   bool is_draining_ = false;
   Clock::time_point drain_deadline_;

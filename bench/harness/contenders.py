@@ -140,7 +140,7 @@ listen smtp
 
 
 class Postern(Middle):
-    """posternd with defaults, one mailer, one domain."""
+    """posternd with one mailer, one domain, and defaults but for limits that sixteen clients would meet."""
     name = "postern"
     program = pathlib.Path("build/release/posternd")
     extra = ""
@@ -153,6 +153,10 @@ internal_networks = ["{network}"]
 name = "bench"
 addresses = ["{server}"]
 domains = ["example.org"]
+
+[smtp]
+max_sessions_per_mailer = 20000
+max_sessions_per_client = 20000
 
 [log]
 level = "warning"
