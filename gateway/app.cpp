@@ -333,6 +333,9 @@ StatusReport App::report() const {
                       .on_failure = to_text(config_.datapath.on_failure),
                       .queue_form = to_label(firewall_->form()),
                       .workers = report_workers(),
+                      .session_limits = {.in_all = config_.smtp.max_sessions,
+                                         .per_mailer = config_.smtp.max_sessions_per_mailer,
+                                         .per_client = config_.smtp.max_sessions_per_client},
                       .blocked_today = blocked_today()};
   for (const WorkerReport& worker : status.workers) {
     status.sessions_open += worker.sessions;

@@ -25,6 +25,12 @@ json::value to_value(const MailerReport& mailer) {
           {"last_upstream_error", mailer.last_upstream_error}};
 }
 
+json::value to_value(const SessionLimits& limits) {
+  return {{"in_all", limits.in_all},
+          {"per_mailer", limits.per_mailer},
+          {"per_client", limits.per_client}};
+}
+
 template <typename T>
 json::array to_array(const std::vector<T>& items) {
   json::array array;
@@ -57,6 +63,7 @@ std::string to_json(const StatusReport& report) {
       {"workers", to_array(report.workers)},
       {"mailers", to_array(report.mailers)},
       {"sessions_open", report.sessions_open},
+      {"session_limits", to_value(report.session_limits)},
       {"blocked_today", blocked},
       {"healthy", report.problems.empty()},
       {"problems", json::array(report.problems.begin(), report.problems.end())},

@@ -37,6 +37,12 @@ struct MailerReport {
   std::string last_upstream_error;
 };
 
+struct SessionLimits {
+  std::uint64_t in_all = 0;
+  std::uint64_t per_mailer = 0;
+  std::uint64_t per_client = 0;
+};
+
 struct StatusReport {
   std::string version;
   std::int64_t pid = 0;
@@ -49,6 +55,7 @@ struct StatusReport {
   std::vector<WorkerReport> workers;
   std::vector<MailerReport> mailers;
   std::uint64_t sessions_open = 0;
+  SessionLimits session_limits;
   std::vector<std::pair<std::string, std::uint64_t>> blocked_today;  // by reason
   std::vector<std::string> problems;                                 // empty: healthy
 };

@@ -35,6 +35,22 @@ std::string reload_text(const value& status) {
                      message == "-" ? "" : ": " + message);
 }
 
+std::string number_text(double number) {
+  return with_commas(number < 0 ? 0 : static_cast<std::uint64_t>(number));
+}
+
+std::string sessions_text(const value& status) {
+  const std::string open = number_text(number_at(status, "sessions_open"));
+  const value* limits = member(status, "session_limits");
+  if (limits == nullptr || !limits->is_object()) {
+    return open;
+  }
+  return fmt::format("{} of at most {}; a mailer at most {}, a stranger {}", open,
+                     number_text(number_at(*limits, "in_all")),
+                     number_text(number_at(*limits, "per_mailer")),
+                     number_text(number_at(*limits, "per_client")));
+}
+
 std::string daemon_text(const value& status, const Style& style) {
   const bool healthy = is_true_at(status, "healthy");
   const auto uptime = static_cast<std::int64_t>(number_at(status, "daemon.uptime_seconds"));
@@ -47,7 +63,7 @@ std::string daemon_text(const value& status, const Style& style) {
              fmt::format("{}, {}", text_at(status, "daemon.config_file"), reload_text(status))});
   table.add({"queue form", text_at(status, "queue_form")});
   table.add({"on failure", text_at(status, "daemon.on_failure")});
-  table.add({"sessions", text_at(status, "sessions_open")});
+  table.add({"sessions", sessions_text(status)});
   return style.heading(fmt::format("posternd {}", text_at(status, "daemon.version"))) + "\n" +
          table.to_string();
 }

@@ -99,13 +99,17 @@ std::string Table::to_string() const {
   return out;
 }
 
-std::string count_of(std::size_t count, std::string_view what) {
-  std::string digits = std::to_string(count);
+std::string with_commas(std::uint64_t number) {
+  std::string digits = std::to_string(number);
   for (std::size_t at = digits.size(); at > 3;) {
     at -= 3;
-    digits.insert(at, ",");
+    digits.insert(at, 1, ',');
   }
-  return fmt::format("{} {}{}", digits, what, count == 1 ? "" : "s");
+  return digits;
+}
+
+std::string count_of(std::size_t count, std::string_view what) {
+  return fmt::format("{} {}{}", with_commas(count), what, count == 1 ? "" : "s");
 }
 
 std::string local_time(std::int64_t unix_seconds) {

@@ -54,6 +54,9 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// 20000 -> "20,000"
+[[nodiscard]] std::string with_commas(std::uint64_t number);
+
 // 1 -> "1 domain", 2 -> "2 domains"; thousands apart, as in "1,000,000 domains".
 [[nodiscard]] std::string count_of(std::size_t count, std::string_view what);
 

@@ -34,7 +34,8 @@ const std::string kHealthy =
     R"("kernel_queue_dropped":0,"kernel_user_dropped":0},{"index":1,"queue":26,"sessions":0,)"
     R"("packets":7,"enobufs":1,"kernel_queue_dropped":12,"kernel_user_dropped":3}],)"
     R"("mailers":[{"name":"mx1","addresses":["203.0.113.25","2001:db8:2::25"],"sessions_open":3,)"
-    R"("upstream_ok":true,"last_upstream_error":""}],"sessions_open":3,)"
+    R"("upstream_ok":true,"last_upstream_error":""}],"sessions_open":1203,)"
+    R"("session_limits":{"in_all":20000,"per_mailer":10000,"per_client":50},)"
     R"("blocked_today":[{"reason":"relay_denied","count":4},{"reason":"timeout","count":12}],)"
     R"("healthy":true,"problems":[]})";
 
@@ -50,7 +51,7 @@ TEST_F(PosternOnline, StatusIsOneScreen) {
   config      /etc/postern/postern.toml, reload of 2026-11-22 11:00:04 succeeded: 2 mailers
   queue form  nft
   on failure  closed
-  sessions    3
+  sessions    1,203 of at most 20,000; a mailer at most 10,000, a stranger 50
 
 Workers
   worker  queue  sessions  packets  overruns  dropped: queue full  not delivered
