@@ -299,20 +299,31 @@ std::vector<std::string> App::blocked(Cursor& cursor) {
   return lines;
 }
 
-net::awaitable<std::string> App::status() {
-  StatusReport status = report();
+net::awaitable<void> App::ask_mailers(StatusReport& status) {
   // Held: a reload may put another in its place while we wait.
   const std::shared_ptr<const rules::Policy> policy = config_.policy;
+  std::vector<rules::IpAddress> addresses;
+  for (const rules::Mailer& mailer : policy->mailers()) {
+    addresses.insert(addresses.end(), mailer.addresses.begin(), mailer.addresses.end());
+  }
+  const std::vector<bool> answers =
+      co_await accept_connections(addresses, kSmtpPort, kReachabilityPatience);
+  std::size_t next = 0;
   for (std::size_t i = 0; i < status.mailers.size(); ++i) {
     MailerReport& mailer = status.mailers[i];
     for (const rules::IpAddress& address : policy->mailers()[i].addresses) {
-      if (!co_await accepts_connections(address, kSmtpPort, kReachabilityPatience)) {
+      if (!answers[next++]) {
         mailer.upstream_ok = false;
         status.problems.push_back(fmt::format("mailer {} does not answer at {} port {}",
                                               mailer.name, address.to_string(), kSmtpPort));
       }
     }
   }
+}
+
+net::awaitable<std::string> App::status() {
+  StatusReport status = report();
+  co_await ask_mailers(status);
   // A table that somebody else flushed guards nothing, however well the rest is.
   if (const auto kernel = nfq::kernel_counters(); !kernel) {
     status.problems.push_back(

@@ -53,6 +53,7 @@ class App final : public ControlTarget {
   void stop();
   void begin_drain();
   void on_worker_drained();
+  boost::asio::awaitable<void> ask_mailers(StatusReport& status);
   boost::asio::awaitable<void> obey_signals();
   boost::asio::awaitable<void> keep_watch();
   void start_new_day();
