@@ -123,7 +123,7 @@ void read_sections(const TomlTable& root, const std::filesystem::path& directory
   SectionReader log_reader = sections.section("log");
   read_log(log_reader, config.log);
   SectionReader gateway = sections.section("gateway");
-  read_gateway(gateway, config, log);
+  read_gateway(gateway, config, policy, log);
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ constexpr std::array kKeys{
     KeyInfo{"gateway", "mark_mask", now, "eight adjacent bits of a 32-bit mark", "the default is 0xff000000"},
     KeyInfo{"gateway", "routing_table", now, "a whole number from 1 to 4294967295 that is not 253, 254 or 255", "the kernel uses those three; the default is 2525"},
     KeyInfo{"gateway", "on_failure", now, R"("closed" or "open")", kDefault},
-    KeyInfo{"gateway", "observe", off_only, kTrueOrFalse, kNoQuotes},
+    KeyInfo{"gateway", "observe", now, kTrueOrFalse, kNoQuotes},
     KeyInfo{"gateway", "control_socket", now, "an absolute path of at most 107 octets", "the default is \"/run/postern/control.sock\""},
 };
 // clang-format on

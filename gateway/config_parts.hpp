@@ -54,7 +54,8 @@ void add_domains_file(SectionReader& mailer, const LocatedString& written,
 void read_inbound(SectionReader& section, rules::Policy& policy);
 void read_outbound(SectionReader& section, rules::Policy& policy);
 void read_log(SectionReader& section, LogSettings& settings);
-void read_gateway(SectionReader& section, Config& config, DiagnosticLog& log);
+void read_gateway(SectionReader& section, Config& config, rules::Policy& policy,
+                  DiagnosticLog& log);
 
 // config_smtp.cpp
 void read_smtp(SectionReader& section, smtp_proxy::Settings& settings, DiagnosticLog& log);

@@ -127,6 +127,17 @@ void read_control_socket(SectionReader& section, Config& config) {
   config.control_socket = path->text;
 }
 
+// A warning, so that it is heard of at each start, reload and check.
+void read_observe(SectionReader& section, rules::Policy& policy, DiagnosticLog& log) {
+  section.read("observe", policy.observe);
+  if (policy.observe) {
+    log.warning(
+        section.place_of("observe"), section.path_of("observe"),
+        "NOTHING IS REFUSED: everything is judged, counted and logged, and let through all "
+        "the same, also while posternd does not run; remove it to have the policy enforced");
+  }
+}
+
 }  // namespace
 
 void read_inbound(SectionReader& section, rules::Policy& policy) {
@@ -145,14 +156,15 @@ void read_log(SectionReader& section, LogSettings& settings) {
   section.read_choice<LogFormat>("format", kLogFormats, settings.format);
 }
 
-void read_gateway(SectionReader& section, Config& config, DiagnosticLog& log) {
+void read_gateway(SectionReader& section, Config& config, rules::Policy& policy,
+                  DiagnosticLog& log) {
   read_workers(section, config);
   read_queues(section, config, log);
   read_proxy_ports(section, config.datapath);
   read_mark_mask(section, config.datapath);
   read_routing_table(section, config.datapath);
   section.read_choice<nfq::OnFailure>("on_failure", kOnFailures, config.datapath.on_failure);
-  section.read_off_switch("observe");
+  read_observe(section, policy, log);
   read_control_socket(section, config);
 }
 

@@ -43,9 +43,10 @@ std::expected<std::string, std::string> mangle(const std::string& program,
   return run_command(command);
 }
 
-Result install_xtables(const std::string& program, const Settings& settings) {
-  const auto filled =
-      run_command({program + "-restore", "-w", "5", "--noflush"}, xtables_queue_ruleset(settings));
+Result install_xtables(const std::string& program, const rules::Policy& policy,
+                       const Settings& settings) {
+  const auto filled = run_command({program + "-restore", "-w", "5", "--noflush"},
+                                  xtables_queue_ruleset(policy, settings));
   if (!filled) {
     return std::unexpected(filled.error());
   }
@@ -108,27 +109,49 @@ Firewall::~Firewall() {
 
 void Firewall::install(const rules::Policy& policy) {
   installed_ = true;
-  // The queue step first: while nothing is marked it matches nothing, and a table without it would
-  // drop new flows.
-  Result done;
   if (form_ == QueueForm::xtables) {
     for (std::size_t i = 0; i < kXtablesFamilies.size(); ++i) {
       mangle_is_ours_[i] = !list_mangle(kXtablesFamilies[i]);
     }
-    done =
-        for_each_family([&](const char* program) { return install_xtables(program, settings_); });
   }
-  if (done) {
-    done = apply(install_ruleset(policy, settings_, form_));
-  }
-  if (!done) {
+  if (const Result done = put(policy); !done) {
     [[maybe_unused]] const auto removed = remove();
     throw std::runtime_error("cannot install the firewall: " + done.error());
   }
 }
 
+std::expected<void, std::string> Firewall::put_queue_step(const rules::Policy& policy) {
+  return form_ == QueueForm::nft ? Result() : for_each_family([&](const char* program) {
+    return install_xtables(program, policy, settings_);
+  });
+}
+
+// The queue step first: while nothing is marked it matches nothing, and a table without it would drop
+// new flows.
+std::expected<void, std::string> Firewall::put(const rules::Policy& policy) {
+  Result done = put_queue_step(policy);
+  if (done) {
+    done = apply(install_ruleset(policy, settings_, form_));
+  }
+  if (done) {
+    observes_ = policy.observe;
+  }
+  return done;
+}
+
 std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
-  return apply(update_ruleset(policy));
+  return policy.observe == observes_ ? apply(update_ruleset(policy)) : switch_chains(policy);
+}
+
+std::expected<void, std::string> Firewall::switch_chains(const rules::Policy& policy) {
+  const Result done = put(policy);
+  if (!done) {
+    // The table is as it was; the queue step of xtables is no part of its transaction.
+    rules::Policy former;
+    former.observe = observes_;
+    [[maybe_unused]] const auto put_back = put_queue_step(former);
+  }
+  return done;
 }
 
 std::expected<void, std::string> Firewall::remove() {

@@ -39,13 +39,20 @@ class Firewall {
   Firewall& operator=(const Firewall&) = delete;
 
   void install(const rules::Policy& policy);
+  // Refills the sets. Where `observe` has changed it replaces the chains too, in one transaction:
+  // connections do not notice, the kernel's counters begin anew.
   [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
   [[nodiscard]] std::expected<void, std::string> remove();
   [[nodiscard]] QueueForm form() const { return form_; }
 
  private:
+  [[nodiscard]] std::expected<void, std::string> put_queue_step(const rules::Policy& policy);
+  [[nodiscard]] std::expected<void, std::string> put(const rules::Policy& policy);
+  [[nodiscard]] std::expected<void, std::string> switch_chains(const rules::Policy& policy);
+
   Settings settings_;
   QueueForm form_;
+  bool observes_ = false;  // what the chains that are installed do
   bool installed_ = false;
   // By family: the table `mangle` was not there before us.
   std::array<bool, 2> mangle_is_ours_{};

@@ -1,5 +1,7 @@
 #include "rules/connection_policy.hpp"
 
+#include <utility>
+
 namespace postern::rules {
 namespace {
 
@@ -76,6 +78,20 @@ FlowDecision decide_by_place(const Policy& policy, const Facts& facts) {
           Reason::unmanaged_sender, "outbound.unmanaged_sender"};
 }
 
+FlowDecision judge(const Policy& policy, const NewFlow& flow) {
+  const Facts facts = facts_of(policy, flow);
+  const bool translated = facts.from_external_interface && facts.source_is_internal;
+  if (translated && policy.translated_source != Tolerance::count) {
+    return {verdict_of(policy.translated_source, FlowVerdict::drop), direction_of(facts),
+            Reason::translated_source, "inbound.translated_source"};
+  }
+  FlowDecision decision = decide_by_place(policy, facts);
+  if (translated) {
+    decision.reason = Reason::translated_source;
+  }
+  return decision;
+}
+
 }  // namespace
 
 const char* to_label(FlowVerdict verdict) {
@@ -90,6 +106,8 @@ const char* to_label(FlowVerdict verdict) {
       return "reject";
     case FlowVerdict::drop:
       return "drop";
+    case FlowVerdict::observe:
+      return "observe";
   }
   return "";
 }
@@ -108,18 +126,16 @@ const char* to_label(FlowDirection direction) {
   return "";
 }
 
-FlowDecision decide_flow(const Policy& policy, const NewFlow& flow) {
-  const Facts facts = facts_of(policy, flow);
-  const bool translated = facts.from_external_interface && facts.source_is_internal;
-  if (translated && policy.translated_source != Tolerance::count) {
-    return {verdict_of(policy.translated_source, FlowVerdict::drop), direction_of(facts),
-            Reason::translated_source, "inbound.translated_source"};
-  }
-  FlowDecision decision = decide_by_place(policy, facts);
-  if (translated) {
-    decision.reason = Reason::translated_source;
+FlowDecision observed(FlowDecision decision) {
+  if (decision.verdict == FlowVerdict::reject || decision.verdict == FlowVerdict::drop) {
+    decision.instead_of = std::exchange(decision.verdict, FlowVerdict::observe);
   }
   return decision;
+}
+
+FlowDecision decide_flow(const Policy& policy, const NewFlow& flow) {
+  const FlowDecision decision = judge(policy, flow);
+  return policy.observe ? observed(decision) : decision;
 }
 
 }  // namespace postern::rules

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "rules/ip.hpp"
@@ -18,10 +19,17 @@ struct NewFlow {
   IpAddress destination;
 };
 
-enum class FlowVerdict : std::uint8_t { divert_external, divert_internal, pass, reject, drop };
+enum class FlowVerdict : std::uint8_t {
+  divert_external,
+  divert_internal,
+  pass,
+  reject,
+  drop,
+  observe,  // passes too, but only because of Policy::observe
+};
 enum class FlowDirection : std::uint8_t { inbound, outbound, internal, transit };
 
-inline constexpr std::size_t kFlowVerdictCount = 5;
+inline constexpr std::size_t kFlowVerdictCount = 6;
 inline constexpr std::size_t kFlowDirectionCount = 4;
 
 [[nodiscard]] const char* to_label(FlowVerdict verdict);
@@ -30,11 +38,15 @@ inline constexpr std::size_t kFlowDirectionCount = 4;
 struct FlowDecision {
   FlowVerdict verdict = FlowVerdict::drop;
   FlowDirection direction = FlowDirection::inbound;
-  Reason reason = Reason::none;  // also set where a flow is let through and only counted
-  std::string_view rule;         // which rule decided, for `postern explain`; a literal
+  Reason reason = Reason::none;             // also set where a flow is let through and only counted
+  std::string_view rule;                    // which rule decided, for `postern explain`; a literal
+  std::optional<FlowVerdict> instead_of{};  // where it is `observe`: reject or drop
 
   bool operator==(const FlowDecision&) const = default;
 };
+
+// What a decision becomes under Policy::observe: whatever would be refused passes.
+[[nodiscard]] FlowDecision observed(FlowDecision decision);
 
 [[nodiscard]] FlowDecision decide_flow(const Policy& policy, const NewFlow& flow);
 

@@ -53,8 +53,15 @@ std::string_view verdict_in_words(rules::FlowVerdict verdict) {
       return "refused with a reset";
     case rules::FlowVerdict::drop:
       return "dropped without an answer";
+    case rules::FlowVerdict::observe:
+      return "let through";
   }
   return "";
+}
+
+// What the policy decides, and what comes of it where nothing is refused.
+std::string connection_in_words(const rules::FlowDecision& decision) {
+  return std::string(verdict_in_words(decision.instead_of.value_or(decision.verdict)));
 }
 
 bool is_let_through(rules::FlowVerdict verdict) {
@@ -76,10 +83,15 @@ struct Answer {
   std::string recipient;                      // as it would be printed; empty: not asked
   std::optional<rules::RelayDecision> relay;  // if the proxy would judge it
   std::string recipient_rule;                 // in words
+  bool observe = false;                       // nothing is refused
 
-  [[nodiscard]] bool allowed() const {
-    return is_let_through(connection.verdict) && (!relay || relay->forward());
+  // What the policy says...
+  [[nodiscard]] bool approved() const {
+    return is_let_through(connection.instead_of.value_or(connection.verdict)) &&
+           (!relay || relay->forward());
   }
+  // ...and what happens.
+  [[nodiscard]] bool allowed() const { return observe || approved(); }
 };
 
 std::string why_forwarded(const Answer& answer) {
@@ -124,7 +136,8 @@ Answer answer_of(const rules::Policy& policy, const rules::NewFlow& flow,
                 .client = {},
                 .recipient = {},
                 .relay = {},
-                .recipient_rule = {}};
+                .recipient_rule = {},
+                .observe = policy.observe};
   answer.client.zone = answer.connection.verdict == rules::FlowVerdict::divert_internal
                            ? rules::Zone::internal
                            : rules::Zone::external;
@@ -160,6 +173,14 @@ void describe_recipient(const Answer& answer, const ExplainOptions& options, Tab
   table.add({"because", answer.recipient_rule});
 }
 
+std::string outcome_text(const Answer& answer, const Style& style) {
+  if (answer.approved()) {
+    return style.good("allowed");
+  }
+  return answer.observe ? style.doubtful("would be refused, but is let through: observe = true")
+                        : style.bad("refused");
+}
+
 std::string in_words(const Answer& answer, const ExplainOptions& options, const Style& style) {
   Table table({{}, {}});
   table.add({"client",
@@ -171,21 +192,24 @@ std::string in_words(const Answer& answer, const ExplainOptions& options, const 
                  "{} port 25{}", answer.flow.destination.to_string(),
                  answer.mailer == nullptr ? "" : fmt::format(", mailer {}", answer.mailer->name))});
   table.add({"direction", rules::to_label(answer.connection.direction)});
-  table.add({"verdict",
-             with_reason(verdict_in_words(answer.connection.verdict), answer.connection.reason)});
+  table.add(
+      {"verdict", with_reason(connection_in_words(answer.connection), answer.connection.reason)});
   table.add({"rule",
              fmt::format("{}: {}", answer.connection.rule, rule_in_words(answer.connection.rule))});
   if (!options.recipient.empty()) {
     describe_recipient(answer, options, table);
   }
-  return table.to_string() + (answer.allowed() ? style.good("allowed") : style.bad("refused")) +
-         "\n";
+  return table.to_string() + outcome_text(answer, style) + "\n";
 }
 
 std::string in_json(const Answer& answer) {
   boost::json::object out{
       {"allowed", answer.allowed()},
+      {"observed", answer.observe && !answer.approved()},
       {"verdict", rules::to_label(answer.connection.verdict)},
+      {"instead_of", answer.connection.instead_of
+                         ? boost::json::value(rules::to_label(*answer.connection.instead_of))
+                         : boost::json::value()},
       {"direction", rules::to_label(answer.connection.direction)},
       {"reason", rules::label(answer.connection.reason)},
       {"rule", answer.connection.rule},

@@ -102,6 +102,25 @@ std::string_view how(rules::Tolerance tolerance) {
   return "";
 }
 
+std::string_view without_daemon(const Config& config) {
+  if (config.policy->observe) {
+    return "everything passes, as with observe = true while it runs.";
+  }
+  return config.datapath.on_failure == nfq::OnFailure::closed
+             ? "no new connection to any port 25 crosses this router."
+             : "new connections from outside reach the mailers, and only them, unchecked; those of "
+               "internal hosts pass.";
+}
+
+std::string observe_text(const Config& config, const Style& style) {
+  return config.policy->observe
+             ? fmt::format(
+                   "\n{}\n  observe = true: what follows is judged, counted and logged, and "
+                   "let through all the same.\n",
+                   style.bad("NOTHING IS REFUSED"))
+             : "";
+}
+
 std::string everything_else_text(const Config& config) {
   const rules::Policy& policy = *config.policy;
   std::string out;
@@ -120,20 +139,25 @@ std::string everything_else_text(const Config& config) {
                   ? "An internal client's mail to the world: only under a sender of a local domain."
                   : "An internal client's mail, through a mailer or to one: forwarded to any "
                     "recipient, under any sender.");
-  out += item(
-      config.datapath.on_failure == nfq::OnFailure::closed
-          ? "While posternd does not run: no new connection to any port 25 crosses this router."
-          : "While posternd does not run: new connections from outside reach the mailers, "
-            "and only them, unchecked; those of internal hosts pass.");
+  out += item("While posternd does not run: " + std::string(without_daemon(config)));
   return out;
 }
 
+std::string extensions_hidden_text() {
+  return item("STARTTLS is hidden: mail through this router's port 25 crosses in clear text.") +
+         item(
+             "AUTH is hidden: from outside, users send through the submission ports 587 and 465, "
+             "which are left alone.");
+}
+
+std::string extensions_observed_text() {
+  return item(
+      "STARTTLS and AUTH are shown as the mailers offer them: a session that uses one is passed on "
+      "unread from there.");
+}
+
 std::string given_up_text(const Config& config) {
-  std::string out =
-      item("STARTTLS is hidden: mail through this router's port 25 crosses in clear text.");
-  out += item(
-      "AUTH is hidden: from outside, users send through the submission ports 587 and 465, which "
-      "are left alone.");
+  std::string out = config.policy->observe ? extensions_observed_text() : extensions_hidden_text();
   for (const rules::Mailer& mailer : config.policy->mailers()) {
     if (mailer.allow_routing_characters) {
       out +=
@@ -146,7 +170,7 @@ std::string given_up_text(const Config& config) {
                               mailer.name));
     }
   }
-  if (config.datapath.on_failure == nfq::OnFailure::open) {
+  if (config.datapath.on_failure == nfq::OnFailure::open && !config.policy->observe) {
     out += item(
         "on_failure = \"open\": while posternd does not run, the mailers' own relay rules "
         "are the only ones.");
@@ -157,7 +181,8 @@ std::string given_up_text(const Config& config) {
 }  // namespace
 
 std::string policy_text(const Config& config, const Style& style) {
-  return section(style, "Who is internal", internal_text(*config.policy)) +
+  return observe_text(config, style) +
+         section(style, "Who is internal", internal_text(*config.policy)) +
          section(style, "What stands behind this router", mailers_text(config)) +
          section(style, "What happens to everything else", everything_else_text(config)) +
          section(style, "What is given up", given_up_text(config));

@@ -15,6 +15,7 @@ Mark mark_of(rules::FlowVerdict verdict) {
     case rules::FlowVerdict::divert_internal:
       return Mark::divert_internal;
     case rules::FlowVerdict::pass:
+    case rules::FlowVerdict::observe:
       return Mark::pass;
     case rules::FlowVerdict::reject:
       return Mark::reject;
@@ -24,14 +25,18 @@ Mark mark_of(rules::FlowVerdict verdict) {
   return Mark::none;
 }
 
-PacketDecision refuse_malformed(std::uint32_t packet_mark) {
-  return {.verdict = PacketVerdict::drop,
-          .mark = packet_mark,
-          .ends = {},
-          .flow = {.verdict = rules::FlowVerdict::drop,
-                   .direction = rules::FlowDirection::inbound,
-                   .reason = rules::Reason::malformed_packet,
-                   .rule = "malformed packet"}};
+constexpr rules::FlowDecision kMalformed{.verdict = rules::FlowVerdict::drop,
+                                         .direction = rules::FlowDirection::inbound,
+                                         .reason = rules::Reason::malformed_packet,
+                                         .rule = "malformed packet"};
+
+PacketDecision carry_out(const rules::FlowDecision& flow, const rules::Ends& ends,
+                         std::uint32_t packet_mark, MarkField field) {
+  const bool dropped = flow.verdict == rules::FlowVerdict::drop;
+  return {.verdict = dropped ? PacketVerdict::drop : PacketVerdict::accept,
+          .mark = field.set(packet_mark, mark_of(flow.verdict)),
+          .ends = ends,
+          .flow = flow};
 }
 
 }  // namespace
@@ -42,19 +47,16 @@ PacketDecision decide_packet(const rules::Policy& policy, std::span<const std::u
   // The kernel asked the same two questions. A different answer means that it reads the packet
   // otherwise than we do, and then our judgement would be of another packet.
   if (!packet || !packet->flags.opens_connection() || packet->destination.port != kSmtpPort) {
-    return refuse_malformed(packet_mark);
+    return carry_out(policy.observe ? rules::observed(kMalformed) : kMalformed, {}, packet_mark,
+                     field);
   }
   // Whoever is not marked internal is a stranger.
   const rules::NewFlow new_flow{
       .from_external_interface = field.read(packet_mark) != Mark::pending_internal,
       .source = packet->source.address,
       .destination = packet->destination.address};
-  const rules::FlowDecision flow = rules::decide_flow(policy, new_flow);
-  const bool dropped = flow.verdict == rules::FlowVerdict::drop;
-  return {.verdict = dropped ? PacketVerdict::drop : PacketVerdict::accept,
-          .mark = field.set(packet_mark, mark_of(flow.verdict)),
-          .ends = {.client = packet->source, .server = packet->destination},
-          .flow = flow};
+  return carry_out(rules::decide_flow(policy, new_flow),
+                   {.client = packet->source, .server = packet->destination}, packet_mark, field);
 }
 
 }  // namespace postern::nfq

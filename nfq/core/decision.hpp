@@ -1,6 +1,6 @@
 // What to do with one queued packet: the packet policy in terms of netfilter.
 // Errors:   none; a packet that cannot be read, or that the classify chain should not have sent, is
-//           dropped as malformed_packet.
+//           dropped as malformed_packet (under Policy::observe let through, as whatever is refused).
 // Threads:  pure. The live queue and the audit of captures both ask here.
 #pragma once
 

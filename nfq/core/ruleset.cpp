@@ -14,7 +14,11 @@ namespace {
 // the log and the reset. Beyond it the kernel drops them by itself.
 constexpr std::string_view kFloodLimit = "100/second burst 200 packets";
 
-constexpr std::string_view kHead = R"(# Postern: nothing but judged flows reaches TCP port 25.
+constexpr std::string_view kPurpose = "Postern: nothing but judged flows reaches TCP port 25.";
+constexpr std::string_view kPurposeOfObserving =
+    "Postern, observing: flows to TCP port 25 are judged and counted, and nothing is refused.";
+
+constexpr std::string_view kHead = R"(# @PURPOSE@
 
 # The field of the packet mark that is ours, and the bits that are not.
 define FIELD            = @FIELD@
@@ -45,13 +49,13 @@ table inet postern {
 @MAILERS6@	}
 
 	counter queued { }            # new flows shown to the packet policy
-	counter flooded { }           # dropped: too many new flows to hosts that are no mailers
+	counter flooded { }           # too many new flows to hosts that are no mailers, so not judged
 	counter fail_closed { }       # dropped: nobody judged them
-	counter failed_open { }       # let through to a mailer though nobody judged them
+	counter failed_open { }       # let through though nobody judged them
 	counter diverted_external { } # handed to the proxy
 	counter diverted_internal { } # handed to the proxy
 	counter rejected { }          # answered with a reset because the packet policy says so
-	counter leaked { }            # reset: for port 25 from outside, past the proxy
+	counter leaked { }            # for port 25 from outside, past the proxy and the packet policy
 	counter direct { }            # dropped: for the proxy's own ports
 
 )";
@@ -69,7 +73,7 @@ constexpr std::string_view kClassify =
 		iifname != @external_interfaces meta mark set meta mark & $FOREIGN | $PENDING_INTERNAL counter name queued return
 		ip daddr @mailers4 goto new_external_flow
 		ip6 daddr @mailers6 goto new_external_flow
-		limit rate over @FLOOD_LIMIT@ counter name flooded drop
+		limit rate over @FLOOD_LIMIT@ counter name flooded @FLOODED@
 		goto new_external_flow
 	}
 	chain new_external_flow {
@@ -139,6 +143,14 @@ constexpr std::string_view kUndecidedOpen =
 
 )";
 
+constexpr std::string_view kUndecidedObserve =
+    R"(	# Nobody is there to judge or to listen: observe = true.
+	chain undecided {
+		counter name failed_open accept
+	}
+
+)";
+
 constexpr std::string_view kGuardHead =
     R"(	# 4. Whatever is forwarded to port 25 from outside went past the proxy.
 	chain guard {
@@ -156,10 +168,27 @@ constexpr std::string_view kGuardOpen =
 		ip6 daddr @mailers6 return
 )";
 
-constexpr std::string_view kTail = R"(		counter name leaked reject with tcp reset
+constexpr std::string_view kGuardTail = R"(		counter name leaked reject with tcp reset
 	}
 
-	# 5. Diverted packets keep port 25. Replies of mailers may come to any port, so only SYNs are looked at.
+)";
+
+// Of a flow that is let through only its first packet carries a mark, so only that one is counted.
+constexpr std::string_view kGuardObserve =
+    R"(	# 4. What is forwarded to port 25 from outside and was not judged is counted, and let through: observe = true.
+	chain guard {
+		type filter hook forward priority filter; policy accept;
+		iifname @external_interfaces tcp dport 25 tcp flags & (fin | syn | rst | ack) == syn jump from_outside
+	}
+	chain from_outside {
+		meta mark & $FIELD == $PASS return
+		counter name leaked
+	}
+
+)";
+
+constexpr std::string_view kTail =
+    R"(	# 5. Diverted packets keep port 25. Replies of mailers may come to any port, so only SYNs are looked at.
 	chain shield {
 		type filter hook input priority filter; policy accept;
 		tcp dport { @EXTERNAL_PORT@, @INTERNAL_PORT@ } tcp flags & (fin | syn | rst | ack) == syn counter name direct drop
@@ -197,9 +226,13 @@ std::string last_queue(const Settings& settings) {
 
 // The program stops listening when it dies. Without `bypass` the kernel then drops, which is what
 // failing closed means.
-std::string queue_statement(const Settings& settings) {
+bool bypasses(const rules::Policy& policy, const Settings& settings) {
+  return policy.observe || settings.on_failure == OnFailure::open;
+}
+
+std::string queue_statement(const rules::Policy& policy, const Settings& settings) {
   const bool several = settings.queue_count > 1;
-  const bool open = settings.on_failure == OnFailure::open;
+  const bool open = bypasses(policy, settings);
   std::string text = open && several ? "flags bypass,fanout to "
                      : open          ? "flags bypass to "
                      : several       ? "flags fanout to "
@@ -211,13 +244,13 @@ std::string queue_statement(const Settings& settings) {
   return text;
 }
 
-std::string xtables_queue_arguments(const Settings& settings) {
+std::string xtables_queue_arguments(const rules::Policy& policy, const Settings& settings) {
   std::string text = settings.queue_count > 1 ? "--queue-balance " : "--queue-num ";
   text += std::to_string(settings.queue_base);
   if (settings.queue_count > 1) {
     text += ":" + last_queue(settings);
   }
-  if (settings.on_failure == OnFailure::open) {
+  if (bypasses(policy, settings)) {
     text += " --queue-bypass";
   }
   return text;
@@ -294,7 +327,9 @@ Substitutions mark_values(const Settings& settings) {
 Substitutions table_values(const rules::Policy& policy, const Settings& settings) {
   const SetElements sets = elements_of(policy);
   return {{"@FLOOD_LIMIT@", std::string(kFloodLimit)},
-          {"@QUEUE@", queue_statement(settings)},
+          {"@FLOODED@", policy.observe ? "accept" : "drop"},
+          {"@PURPOSE@", std::string(policy.observe ? kPurposeOfObserving : kPurpose)},
+          {"@QUEUE@", queue_statement(policy, settings)},
           {"@EXTERNAL_PORT@", std::to_string(settings.proxy_ports[0])},
           {"@INTERNAL_PORT@", std::to_string(settings.proxy_ports[1])},
           {"@MAILERS4@", elements_line(sets.mailers4)},
@@ -302,18 +337,28 @@ Substitutions table_values(const rules::Policy& policy, const Settings& settings
           {"@EXTERNAL_INTERFACES@", elements_line(sets.external_interfaces)}};
 }
 
+// What becomes of flows that nobody judged, or that went past the proxy.
+std::string undecided_and_guard(const rules::Policy& policy, const Settings& settings) {
+  if (policy.observe) {
+    return std::string(kUndecidedObserve) + std::string(kGuardObserve);
+  }
+  const bool open = settings.on_failure == OnFailure::open;
+  std::string text(open ? kUndecidedOpen : kUndecidedClosed);
+  text += kGuardHead;
+  text += open ? kGuardOpen : "";
+  text += kGuardTail;
+  return text;
+}
+
 }  // namespace
 
 std::string install_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
-  const bool open = settings.on_failure == OnFailure::open;
   std::string text;
   text += kHead;
   text += kClassify;
   text += form == QueueForm::nft ? kQueueByNft : kQueueByXtables;
   text += kDivert;
-  text += open ? kUndecidedOpen : kUndecidedClosed;
-  text += kGuardHead;
-  text += open ? kGuardOpen : "";
+  text += undecided_and_guard(policy, settings);
   text += kTail;
   fill_in(text, mark_values(settings));
   fill_in(text, table_values(policy, settings));
@@ -336,10 +381,10 @@ std::string probe_ruleset(std::string_view table) {
          "\t\tmeta mark 0xffffffff queue flags bypass,fanout to 65534-65535\n\t}\n}\n";
 }
 
-std::string xtables_queue_ruleset(const Settings& settings) {
+std::string xtables_queue_ruleset(const rules::Policy& policy, const Settings& settings) {
   std::string text(kXtables);
   fill_in(text, mark_values(settings));
-  fill_in(text, {{"@QUEUE@", xtables_queue_arguments(settings)}});
+  fill_in(text, {{"@QUEUE@", xtables_queue_arguments(policy, settings)}});
   return text;
 }
 

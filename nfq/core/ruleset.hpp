@@ -1,6 +1,8 @@
 // The kernel's part of the packet policy as text: what `nft -f` and `iptables-restore` read.
 // Source:   nft(8), iptables-extensions(8); the path of a packet is drawn in docs/architecture.md.
 // Threads:  pure.
+// Observe:  with Policy::observe nothing is refused, in every chain but `shield`, and also while
+//           posternd does not run, whatever on_failure says.
 // Why not:  no names of interfaces or addresses in rules, only in sets, so that a reload touches
 //           sets and neither chains nor counters.
 #pragma once
@@ -34,6 +36,7 @@ enum class QueueForm : std::uint8_t { nft, xtables };
 inline constexpr const char* kXtablesChain = "POSTERN";
 // The same text for both families, for `--noflush`: makes the chain or empties and refills it. The
 // jump to it is not in the text, because iptables-restore cannot add "if it is not there yet".
-[[nodiscard]] std::string xtables_queue_ruleset(const Settings& settings);
+[[nodiscard]] std::string xtables_queue_ruleset(const rules::Policy& policy,
+                                                const Settings& settings);
 
 }  // namespace postern::nfq

@@ -150,6 +150,7 @@ TEST(ExampleConfig, ShowsTheDefaults) {
   EXPECT_EQ(all->policy->translated_source, plain->policy->translated_source);
   EXPECT_EQ(all->policy->unmanaged_sender, plain->policy->unmanaged_sender);
   EXPECT_EQ(all->policy->require_local_sender, plain->policy->require_local_sender);
+  EXPECT_EQ(all->policy->observe, plain->policy->observe);
 }
 
 }  // namespace

@@ -162,6 +162,7 @@ control_socket = "/tmp/postern.sock"
   EXPECT_EQ(config.policy->translated_source, rules::Tolerance::count);
   EXPECT_EQ(config.policy->unmanaged_sender, rules::Tolerance::reject);
   EXPECT_TRUE(config.policy->require_local_sender);
+  EXPECT_FALSE(config.policy->observe);
   EXPECT_EQ(config.smtp.bare_newline, smtp_proxy::BareNewline::reject);
   EXPECT_EQ(config.smtp.unauthorised_pipelining, smtp_proxy::UnauthorisedPipelining::wait);
   EXPECT_EQ(config.smtp.max_errors, 1U);
@@ -194,6 +195,11 @@ control_socket = "/tmp/postern.sock"
                                             .routing_table = 4294967295,
                                             .on_failure = nfq::OnFailure::open}));
   EXPECT_EQ(config.control_socket, "/tmp/postern.sock");
+}
+
+TEST(Config, ObservesOnlyWhenToldTo) {
+  EXPECT_FALSE(valid(kLeast).policy->observe);
+  EXPECT_TRUE(valid(kLeast + "[gateway]\nobserve = true\n").policy->observe);
 }
 
 TEST(MailerIds, StayWithTheNameOverReloads) {

@@ -23,6 +23,20 @@ class Postern : public testing::Test {
     return postern(std::move(arguments));
   }
 
+  // A configuration that only observes.
+  std::string observing() {
+    return directory_.write("observing.toml", R"([network]
+external_interfaces = ["wan0"]
+internal_networks = ["203.0.113.0/24"]
+[[mailer]]
+name = "mx1"
+addresses = ["203.0.113.25"]
+domains = ["example.org"]
+[gateway]
+observe = true
+)");
+  }
+
   tests::TemporaryDirectory directory_;
   std::string config_ = directory_.write("postern.toml", R"([network]
 external_interfaces = ["wan0", "wan1"]
@@ -124,6 +138,28 @@ Warnings
 )" + lax +
           R"(:4:1: warning: mailer[0]: has no domains, so strangers can write to nobody here; name them in `domains` or in a `domains_file`
 )");
+}
+
+TEST_F(Postern, CheckSaysLoudlyThatNothingIsRefused) {
+  const std::string file = observing();
+  const Finished check = postern({"check", file});
+  EXPECT_EQ(check.code, 0);
+  EXPECT_TRUE(check.out.starts_with(file + R"( is valid.
+
+NOTHING IS REFUSED
+  observe = true: what follows is judged, counted and logged, and let through all the same.
+
+Who is internal
+)")) << check.out;
+  for (const char* line : {"  - While posternd does not run: everything passes, as with observe = "
+                           "true while it runs.\n",
+                           "  - STARTTLS and AUTH are shown as the mailers offer them: a session "
+                           "that uses one is passed "
+                           "on unread from there.\n",
+                           "warning: gateway.observe: NOTHING IS REFUSED: "}) {
+    EXPECT_TRUE(check.out.contains(line)) << line << "is not in\n" << check.out;
+  }
+  EXPECT_FALSE(check.out.contains("is hidden")) << check.out;
 }
 
 TEST_F(Postern, CheckTellsEveryError) {
@@ -240,6 +276,39 @@ refused
 )");
 }
 
+TEST_F(Postern, ExplainSaysWhatIsDecidedAndThatItIsOnlyObserved) {
+  config_ = observing();
+  const Finished relay = explain({"--from", "198.51.100.2", "--interface", "wan0", "--to",
+                                  "203.0.113.25", "--recipient", "someone@far.example"});
+  EXPECT_EQ(relay.code, 0);
+  EXPECT_EQ(relay.out, R"(  client     198.51.100.2, in on wan0, an external interface
+  server     203.0.113.25 port 25, mailer mx1
+  direction  inbound
+  verdict    taken over by the proxy, as a stranger's
+  rule       mailer.destination: the destination is a managed mailer
+  recipient  <someone@far.example>
+  decision   refused with 550 5.7.1 (relay_denied)
+  because    the domain is none of those that strangers may write to at mx1
+would be refused, but is let through: observe = true
+)");
+  const std::vector<std::string> to_unmanaged = {"--from", "198.51.100.2", "--interface",
+                                                 "wan0",   "--to",         "203.0.113.99"};
+  const Finished unmanaged = explain(to_unmanaged);
+  EXPECT_EQ(unmanaged.code, 0);
+  EXPECT_TRUE(unmanaged.out.contains("  verdict    refused with a reset (unmanaged_destination)\n"))
+      << unmanaged.out;
+  EXPECT_TRUE(unmanaged.out.ends_with("\nwould be refused, but is let through: observe = true\n"))
+      << unmanaged.out;
+  auto in_json = to_unmanaged;
+  in_json.emplace_back("--json");
+  EXPECT_TRUE(explain(in_json).out.starts_with(
+      R"({"allowed":true,"observed":true,"verdict":"observe","instead_of":"reject",)"))
+      << explain(in_json).out;
+  const Finished fine = explain({"--from", "198.51.100.2", "--interface", "wan0", "--to",
+                                 "203.0.113.25", "--recipient", "someone@example.org"});
+  EXPECT_TRUE(fine.out.ends_with("\nallowed\n")) << fine.out;
+}
+
 TEST_F(Postern, ExplainSaysThatOutboundMailIsOnlyCounted) {
   const Finished answer = explain({"--from", "203.0.113.99", "--interface", "lan0", "--to",
                                    "198.51.100.2", "--recipient", "a@example.org"});
@@ -306,7 +375,8 @@ TEST_F(Postern, ExplainAnswersInJson) {
                                    "203.0.113.25", "--recipient", "a@far.example", "--json"});
   EXPECT_EQ(answer.code, 1);
   EXPECT_EQ(answer.out,
-            R"({"allowed":false,"verdict":"divert_external","direction":"inbound","reason":"none",)"
+            R"({"allowed":false,"observed":false,"verdict":"divert_external","instead_of":null,)"
+            R"("direction":"inbound","reason":"none",)"
             R"("rule":"mailer.destination","mailer":"mx1","recipient":{"path":"<a@far.example>",)"
             R"("forward":false,"class":"foreign","reason":"relay_denied","because":"the domain is )"
             R"(none of those that strangers may write to at mx1"}})"

@@ -120,6 +120,38 @@ INSTANTIATE_TEST_SUITE_P(
                            ipv4("198.51.100.2", "203.0.113.25", tcp(40000, 25, kSyn | kAck))}),
     [](const auto& test) { return std::string(test.param.name); });
 
+rules::Policy observing_policy(rules::Refusal refusal) {
+  rules::Policy policy = example_policy(refusal);
+  policy.observe = true;
+  return policy;
+}
+
+TEST(PacketDecision, LetsThroughWhatItOnlyObserves) {
+  for (const auto refusal : {rules::Refusal::reject, rules::Refusal::drop}) {
+    const auto decision = decide(packet("198.51.100.2", "203.0.113.26"), Mark::pending_external,
+                                 observing_policy(refusal));
+    EXPECT_EQ(decision.verdict, PacketVerdict::accept);
+    EXPECT_EQ(kField.read(decision.mark), Mark::pass);
+    EXPECT_EQ(decision.mark & kField.foreign_bits(), kForeignBits);
+    EXPECT_EQ(decision.flow.verdict, rules::FlowVerdict::observe);
+    EXPECT_EQ(decision.flow.reason, rules::Reason::unmanaged_destination);
+  }
+  const auto diverted = decide(packet("198.51.100.2", "203.0.113.25"), Mark::pending_external,
+                               observing_policy(rules::Refusal::reject));
+  EXPECT_EQ(kField.read(diverted.mark), Mark::divert_external) << "the dialogue is still judged";
+}
+
+TEST_P(MalformedPacket, IsLetThroughWhereItIsOnlyObserved) {
+  const auto decision =
+      decide(GetParam().octets, Mark::pending_external, observing_policy(rules::Refusal::reject));
+  EXPECT_EQ(decision.verdict, PacketVerdict::accept);
+  EXPECT_EQ(kField.read(decision.mark), Mark::pass);
+  EXPECT_EQ(decision.mark & kField.foreign_bits(), kForeignBits);
+  EXPECT_EQ(decision.flow.verdict, rules::FlowVerdict::observe);
+  EXPECT_EQ(decision.flow.instead_of, rules::FlowVerdict::drop);
+  EXPECT_EQ(decision.flow.reason, rules::Reason::malformed_packet);
+}
+
 TEST(MarkField, KeepsForeignBitsWhereverItLies) {
   for (const std::uint32_t mask :
        {0x000000ffU, 0x0000ff00U, 0x00ff0000U, 0x00000ff0U, 0xff000000U}) {

@@ -60,11 +60,29 @@ TEST(Ruleset, FailsOpenWithTheQueueInXtables) {
                           .on_failure = OnFailure::open};
   expect_golden("open-xtables.nft",
                 install_ruleset(example_policy(), settings, QueueForm::xtables));
-  expect_golden("open-xtables.rules", xtables_queue_ruleset(settings));
+  expect_golden("open-xtables.rules", xtables_queue_ruleset(example_policy(), settings));
 }
 
 TEST(Ruleset, QueuesWithoutBypassWhereItFailsClosed) {
-  expect_golden("closed-xtables.rules", xtables_queue_ruleset({}));
+  expect_golden("closed-xtables.rules", xtables_queue_ruleset(example_policy(), {}));
+}
+
+TEST(Ruleset, RefusesNothingWhereItOnlyObserves) {
+  rules::Policy policy = example_policy();
+  policy.observe = true;
+  expect_golden("observe-nft.nft", install_ruleset(policy, {}, QueueForm::nft));
+  expect_golden("observe-xtables.rules", xtables_queue_ruleset(policy, {}));
+  // Whatever on_failure says; and no word of refusing but in the shield of the proxy's own ports.
+  const Settings open{.on_failure = OnFailure::open};
+  for (const Settings& settings : {Settings{}, open}) {
+    const std::string text = install_ruleset(policy, settings, QueueForm::nft);
+    EXPECT_EQ(text.find(" reject with"), std::string::npos) << text;
+    const std::string shield = " counter name direct drop\n";
+    EXPECT_EQ(text.find(" drop\n") + std::string(" drop\n").size(),
+              text.find(shield) + shield.size())
+        << text;
+    EXPECT_NE(text.find("queue flags bypass to 25"), std::string::npos) << text;
+  }
 }
 
 TEST(Ruleset, UpdatesNothingButSets) {
@@ -103,10 +121,16 @@ TEST(Ruleset, SpreadsOverTheQueuesOfAllWorkers) {
 TEST(Ruleset, LeavesNoPlaceholder) {
   for (const auto form : {QueueForm::nft, QueueForm::xtables}) {
     for (const auto on_failure : {OnFailure::closed, OnFailure::open}) {
-      const auto text = install_ruleset(example_policy(), {.on_failure = on_failure}, form);
-      EXPECT_EQ(text.find('@' + std::string("M")), std::string::npos);
-      for (std::size_t at = text.find('@'); at != std::string::npos; at = text.find('@', at + 1)) {
-        EXPECT_TRUE(std::islower(static_cast<unsigned char>(text[at + 1]))) << text.substr(at, 30);
+      for (const bool observe : {false, true}) {
+        rules::Policy policy = example_policy();
+        policy.observe = observe;
+        const auto text = install_ruleset(policy, {.on_failure = on_failure}, form);
+        EXPECT_EQ(text.find('@' + std::string("M")), std::string::npos);
+        for (std::size_t at = text.find('@'); at != std::string::npos;
+             at = text.find('@', at + 1)) {
+          EXPECT_TRUE(std::islower(static_cast<unsigned char>(text[at + 1])))
+              << text.substr(at, 30);
+        }
       }
     }
   }

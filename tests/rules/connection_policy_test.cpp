@@ -199,6 +199,8 @@ TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
                                         kInternal,      kOtherInternal, kInternalV6, kStranger,
                                         kOtherStranger, kStrangerV6};
   const auto tolerances = {Tolerance::count, Tolerance::reject, Tolerance::drop};
+  Policy observing = example_policy();
+  observing.observe = true;
   Policy policy = example_policy();
   std::set<FlowVerdict> seen;
   for (const auto destination : {Refusal::reject, Refusal::drop}) {
@@ -207,6 +209,9 @@ TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
         policy.unmanaged_destination = destination;
         policy.translated_source = translated;
         policy.unmanaged_sender = sender;
+        observing.unmanaged_destination = destination;
+        observing.translated_source = translated;
+        observing.unmanaged_sender = sender;
         for (const bool external : {true, false}) {
           for (const char* from : places) {
             for (const char* to : places) {
@@ -223,6 +228,16 @@ TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
               ASSERT_TRUE((decision.verdict != reject && decision.verdict != drop) ||
                           decision.reason != Reason::none);
               ASSERT_FALSE(decision.rule.empty());
+              // Observing changes refusals to passing, says so, and changes nothing else.
+              const FlowDecision instead = decide(observing, external, from, to);
+              FlowDecision expected = decision;
+              if (decision.verdict == reject || decision.verdict == drop) {
+                expected.verdict = observe;
+                expected.instead_of = decision.verdict;
+              }
+              seen.insert(instead.verdict);
+              ASSERT_EQ(instead, expected);
+              ASSERT_FALSE(decision.instead_of);
             }
           }
         }

@@ -72,7 +72,8 @@ TEST(Reason, SaysTheSameClassInBothItsCodes) {
 TEST(ToLabel, HasAWordForEachEnumerator) {
   expect_distinct_snake_case({to_label(FlowVerdict::divert_external),
                               to_label(FlowVerdict::divert_internal), to_label(FlowVerdict::pass),
-                              to_label(FlowVerdict::reject), to_label(FlowVerdict::drop)});
+                              to_label(FlowVerdict::reject), to_label(FlowVerdict::drop),
+                              to_label(FlowVerdict::observe)});
   expect_distinct_snake_case({to_label(FlowDirection::inbound), to_label(FlowDirection::outbound),
                               to_label(FlowDirection::internal), to_label(FlowDirection::transit)});
   expect_distinct_snake_case({to_label(UpstreamError::no_port), to_label(UpstreamError::refused),
