@@ -99,13 +99,16 @@ void App::announce_start() {
   if (!policy_route_.ipv6_missing().empty()) {
     log_.line(LogLevel::warning, "IPv6 is not guarded", {{"cause", policy_route_.ipv6_missing()}});
   }
-  log_.line(LogLevel::info, "posternd guards port 25",
+  const bool observes = config_.policy->observe;
+  log_.line(observes ? LogLevel::warning : LogLevel::info,
+            observes ? "posternd observes port 25, nothing is refused" : "posternd guards port 25",
             {{"version", std::string(kVersion)},
              {"mailers", std::to_string(config_.policy->mailers().size())},
              {"workers", std::to_string(workers_.size())},
              {"queue_form", to_label(firewall_->form())},
              {"on_failure", to_text(config_.datapath.on_failure)}});
-  sd_notifyf(0, "READY=1\nSTATUS=guarding port 25 for %zu mailers",
+  sd_notifyf(0, "READY=1\nSTATUS=%s port 25 for %zu mailers",
+             observes ? "nothing is refused: only observing" : "guarding",
              config_.policy->mailers().size());
 }
 
@@ -235,7 +238,8 @@ void App::apply(Config config) {
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());
   }
-  note_reload(true, fmt::format("{} mailers are in force", config_.policy->mailers().size()));
+  note_reload(true, fmt::format("{} mailers are in force{}", config_.policy->mailers().size(),
+                                config_.policy->observe ? ", nothing is refused" : ""));
   log_.line(LogLevel::info, "reloaded: " + last_reload_.message);
 }
 
@@ -342,12 +346,14 @@ StatusReport App::report() const {
                       .config_file = file_.string(),
                       .last_reload = last_reload_,
                       .on_failure = to_text(config_.datapath.on_failure),
+                      .observe = config_.policy->observe,
                       .queue_form = to_label(firewall_->form()),
                       .workers = report_workers(),
                       .session_limits = {.in_all = config_.smtp.max_sessions,
                                          .per_mailer = config_.smtp.max_sessions_per_mailer,
                                          .per_client = config_.smtp.max_sessions_per_client},
-                      .blocked_today = blocked_today()};
+                      .recipients = recipients()};
+  add_blocked_today(status);
   for (const WorkerReport& worker : status.workers) {
     status.sessions_open += worker.sessions;
   }
@@ -402,23 +408,33 @@ MailerReport App::report_mailer(const rules::Mailer& mailer) const {
   return report;
 }
 
-std::array<std::uint64_t, rules::kReasonCount> App::blocked_in_all() const {
-  std::array<std::uint64_t, rules::kReasonCount> totals{};
+BlockedTotals App::blocked_in_all() const {
+  BlockedTotals totals;
   for (const auto& worker : workers_) {
     worker->counters().add_blocked_by_reason(totals);
   }
   return totals;
 }
 
-std::vector<std::pair<std::string, std::uint64_t>> App::blocked_today() const {
-  const auto totals = blocked_in_all();
-  std::vector<std::pair<std::string, std::uint64_t>> counts;
-  for (std::size_t i = 0; i < totals.size(); ++i) {
-    if (totals[i] > blocked_before_today_[i]) {
-      counts.emplace_back(rules::kReasons[i].label, totals[i] - blocked_before_today_[i]);
+void App::add_blocked_today(StatusReport& status) const {
+  const BlockedTotals totals = blocked_in_all();
+  const auto add = [](CountsByReason& counts, const auto& now, const auto& before) {
+    for (std::size_t i = 0; i < rules::kReasonCount; ++i) {
+      if (now[i] > before[i]) {
+        counts.emplace_back(rules::kReasons[i].label, now[i] - before[i]);
+      }
     }
+  };
+  add(status.blocked_today, totals.refused, blocked_before_today_.refused);
+  add(status.observed_today, totals.observed, blocked_before_today_.observed);
+}
+
+RecipientMatrix App::recipients() const {
+  RecipientMatrix matrix{};
+  for (const auto& worker : workers_) {
+    worker->counters().add_recipients(matrix);
   }
-  return counts;
+  return matrix;
 }
 
 void App::start_new_day() {

@@ -66,8 +66,9 @@ class App final : public ControlTarget {
   [[nodiscard]] StatusReport report() const;
   [[nodiscard]] std::vector<WorkerReport> report_workers() const;
   [[nodiscard]] MailerReport report_mailer(const rules::Mailer& mailer) const;
-  [[nodiscard]] std::vector<std::pair<std::string, std::uint64_t>> blocked_today() const;
-  [[nodiscard]] std::array<std::uint64_t, rules::kReasonCount> blocked_in_all() const;
+  void add_blocked_today(StatusReport& status) const;
+  [[nodiscard]] BlockedTotals blocked_in_all() const;
+  [[nodiscard]] RecipientMatrix recipients() const;
 
   std::filesystem::path file_;
   Config config_;
@@ -87,7 +88,7 @@ class App final : public ControlTarget {
   bool is_draining_ = false;
   std::size_t workers_drained_ = 0;
   int day_ = -1;  // of the year, local time
-  std::array<std::uint64_t, rules::kReasonCount> blocked_before_today_{};
+  BlockedTotals blocked_before_today_;
 };
 
 }  // namespace postern::gateway

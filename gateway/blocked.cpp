@@ -15,7 +15,10 @@ std::optional<BlockedAttempt> to_blocked_attempt(const rules::Ends& ends,
   if (reason == rules::Reason::none) {
     return std::nullopt;
   }
-  BlockedAttempt attempt{.when = std::chrono::system_clock::now(), .ends = ends, .reason = reason};
+  BlockedAttempt attempt{.when = std::chrono::system_clock::now(),
+                         .ends = ends,
+                         .reason = reason,
+                         .observed = was_only_observed(event)};
   std::visit(
       [&attempt](const auto& happened) {
         using T = std::decay_t<decltype(happened)>;

@@ -22,6 +22,7 @@ struct BlockedAttempt {
   std::string detail;  // printable: the recipient, the command
   rules::Reason reason = rules::Reason::none;
   std::optional<rules::MailerId> mailer;
+  bool observed = false;  // it only would have been blocked
 };
 
 // nullopt: `event` blocked nothing.

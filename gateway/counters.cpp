@@ -28,6 +28,7 @@ void for_each_reason(Visitor visit) {
 
 constexpr std::array kZones{rules::Zone::external, rules::Zone::internal};
 constexpr std::array kClasses{rules::RecipientClass::local, rules::RecipientClass::foreign};
+constexpr std::array kDecisions{"refused", "observed"};
 constexpr std::array kOutcomes{rules::MessageOutcome::accepted, rules::MessageOutcome::refused,
                                rules::MessageOutcome::aborted};
 
@@ -39,8 +40,9 @@ rules::Reason blocked_reason(const rules::Event& event) {
         using T = std::decay_t<decltype(happened)>;
         if constexpr (std::is_same_v<T, rules::FlowDecided>) {
           const rules::FlowVerdict verdict = happened.decision.verdict;
-          const bool is_blocked =
-              verdict == rules::FlowVerdict::reject || verdict == rules::FlowVerdict::drop;
+          const bool is_blocked = verdict == rules::FlowVerdict::reject ||
+                                  verdict == rules::FlowVerdict::drop ||
+                                  verdict == rules::FlowVerdict::observe;
           return is_blocked ? happened.decision.reason : Reason::none;
         } else if constexpr (std::is_same_v<T, rules::RecipientDecided>) {
           return happened.decision.reason;
@@ -54,10 +56,27 @@ rules::Reason blocked_reason(const rules::Event& event) {
       event);
 }
 
+bool was_only_observed(const rules::Event& event) {
+  return std::visit(
+      [](const auto& happened) {
+        using T = std::decay_t<decltype(happened)>;
+        if constexpr (std::is_same_v<T, rules::FlowDecided>) {
+          return happened.decision.verdict == rules::FlowVerdict::observe;
+        } else if constexpr (std::is_same_v<T, rules::RecipientDecided> ||
+                             std::is_same_v<T, rules::CommandRefused> ||
+                             std::is_same_v<T, rules::ConnectionRefused>) {
+          return happened.observed;
+        } else {
+          return false;
+        }
+      },
+      event);
+}
+
 void Counters::count(const rules::Event& event) {
   std::visit([this](const auto& happened) { count_event(happened); }, event);
   if (const Reason reason = blocked_reason(event); reason != Reason::none) {
-    blocked_[index(reason)].add();
+    blocked_[was_only_observed(event) ? 1 : 0][index(reason)].add();
   }
 }
 
@@ -87,17 +106,17 @@ void Counters::count_event(const rules::SessionClosed& event) {
 }
 
 void Counters::count_event(const rules::ConnectionRefused& event) {
-  connections_refused_[index(event.reason)].add();
+  connections_refused_[event.observed ? 1 : 0][index(event.reason)].add();
 }
 
 void Counters::count_event(const rules::RecipientDecided& event) {
-  mailer(event.mailer)
-      .recipients[index(event.zone)][index(event.decision.recipient)][index(event.decision.reason)]
-      .add();
+  auto& cell = mailer(event.mailer).recipients[index(event.zone)][index(event.decision.recipient)];
+  cell[event.observed ? 1 : 0][index(event.decision.reason)].add();
 }
 
 void Counters::count_event(const rules::CommandRefused& event) {
-  mailer(event.mailer).commands_refused[index(event.zone)][index(event.reason)].add();
+  auto& refused = mailer(event.mailer).commands_refused[index(event.zone)];
+  refused[event.observed ? 1 : 0][index(event.reason)].add();
 }
 
 void Counters::count_event(const rules::SessionBecameOpaque& event) {
@@ -133,8 +152,11 @@ void Counters::collect(const std::vector<std::string>& mailer_names, Samples& sa
     }
   }
   for_each_reason([&](std::size_t reason, const std::string& label) {
-    add(samples, "postern_connections_refused_total", {{"reason", label}},
-        connections_refused_[reason]);
+    for (const std::size_t outcome : {0U, 1U}) {
+      add(samples, "postern_connections_refused_total",
+          {{"decision", kDecisions[outcome]}, {"reason", label}},
+          connections_refused_[outcome][reason]);
+    }
   });
   const std::lock_guard lock(growth_);
   for (std::size_t id = 0; id < mailers_.size() && id < mailer_names.size(); ++id) {
@@ -156,14 +178,18 @@ void Counters::collect(const MailerCounters& counters, const std::string& name, 
       const std::string outcome = reason == index(Reason::none) ? "completed" : label;
       add(samples, "postern_sessions_total", with({{"outcome", outcome}}),
           counters.sessions_closed[z][reason]);
-      add(samples, "postern_commands_refused_total", with({{"reason", label}}),
-          counters.commands_refused[z][reason]);
-      for (const rules::RecipientClass recipient : kClasses) {
-        add(samples, "postern_recipients_total",
-            with({{"recipient", to_label(recipient)},
-                  {"decision", reason == index(Reason::none) ? "forwarded" : "refused"},
-                  {"reason", label}}),
-            counters.recipients[z][index(recipient)][reason]);
+      for (const std::size_t decision : {0U, 1U}) {
+        add(samples, "postern_commands_refused_total",
+            with({{"decision", kDecisions[decision]}, {"reason", label}}),
+            counters.commands_refused[z][decision][reason]);
+        for (const rules::RecipientClass recipient : kClasses) {
+          add(samples, "postern_recipients_total",
+              with(
+                  {{"recipient", to_label(recipient)},
+                   {"decision", reason == index(Reason::none) ? "forwarded" : kDecisions[decision]},
+                   {"reason", label}}),
+              counters.recipients[z][index(recipient)][decision][reason]);
+        }
       }
     });
     add(samples, "postern_sessions_opaque_total", labels, counters.sessions_opaque[z]);
@@ -181,9 +207,27 @@ void Counters::collect(const MailerCounters& counters, const std::string& name, 
   }
 }
 
-void Counters::add_blocked_by_reason(std::array<std::uint64_t, rules::kReasonCount>& totals) const {
-  for (std::size_t reason = 0; reason < totals.size(); ++reason) {
-    totals[reason] += blocked_[reason].get();
+void Counters::add_blocked_by_reason(BlockedTotals& totals) const {
+  for (std::size_t reason = 0; reason < rules::kReasonCount; ++reason) {
+    totals.refused[reason] += blocked_[0][reason].get();
+    totals.observed[reason] += blocked_[1][reason].get();
+  }
+}
+
+void Counters::add_recipients(RecipientMatrix& matrix) const {
+  const std::lock_guard lock(growth_);
+  for (const MailerCounters& counters : mailers_) {
+    for (const rules::Zone zone : kZones) {
+      for (const rules::RecipientClass recipient : kClasses) {
+        const ByOutcome& cell = counters.recipients[index(zone)][index(recipient)];
+        RecipientTotals& totals = matrix[index(zone)][index(recipient)];
+        for_each_reason([&](std::size_t reason, const std::string&) {
+          (reason == index(Reason::none) ? totals.forwarded : totals.refused) +=
+              cell[0][reason].get();
+          totals.observed += cell[1][reason].get();
+        });
+      }
+    }
   }
 }
 

@@ -38,13 +38,28 @@ using Labels = std::vector<std::pair<std::string, std::string>>;
 // Samples of several workers added up, in the order in which they are shown.
 using Samples = std::map<std::pair<std::string, Labels>, std::uint64_t>;
 
+// By reason, what was refused, and what was only observed.
+struct BlockedTotals {
+  std::array<std::uint64_t, rules::kReasonCount> refused{};
+  std::array<std::uint64_t, rules::kReasonCount> observed{};
+};
+
+struct RecipientTotals {
+  std::uint64_t forwarded = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t observed = 0;  // forwarded, though the policy would have them refused
+};
+// The four cells that the relay policy is about: by Zone, then by RecipientClass.
+using RecipientMatrix = std::array<std::array<RecipientTotals, 2>, 2>;
+
 class alignas(64) Counters {
  public:
   void count(const rules::Event& event);
 
   // Adds what is not zero to `samples`. `mailer_names` by MailerId.
   void collect(const std::vector<std::string>& mailer_names, Samples& samples) const;
-  void add_blocked_by_reason(std::array<std::uint64_t, rules::kReasonCount>& totals) const;
+  void add_blocked_by_reason(BlockedTotals& totals) const;
+  void add_recipients(RecipientMatrix& matrix) const;
   [[nodiscard]] std::uint64_t sessions_open(rules::MailerId mailer) const;
   [[nodiscard]] std::uint64_t sessions_open() const;
   // Empty: the last attempt went well, or there was none.
@@ -52,13 +67,15 @@ class alignas(64) Counters {
 
  private:
   using ByReason = std::array<Counter, rules::kReasonCount>;
+  // First what was refused (or let through), then what was only observed.
+  using ByOutcome = std::array<ByReason, 2>;
 
   struct MailerCounters {
     // By zone first.
     std::array<ByReason, 2> sessions_closed;
     std::array<Counter, 2> sessions_open;
-    std::array<std::array<ByReason, 2>, 2> recipients;  // zone, RecipientClass
-    std::array<ByReason, 2> commands_refused;
+    std::array<std::array<ByOutcome, 2>, 2> recipients;  // zone, RecipientClass
+    std::array<ByOutcome, 2> commands_refused;
     std::array<Counter, 2> sessions_opaque;
     std::array<std::array<Counter, 3>, 2> messages;
     Counter message_octets;
@@ -81,14 +98,16 @@ class alignas(64) Counters {
   static void collect(const MailerCounters& counters, const std::string& name, Samples& samples);
 
   std::array<std::array<ByReason, rules::kFlowVerdictCount>, rules::kFlowDirectionCount> flows_;
-  ByReason connections_refused_;
-  ByReason blocked_;
+  ByOutcome connections_refused_;
+  ByOutcome blocked_;
   // Grows on the worker's thread; the lock is for those who read meanwhile. A deque never moves what it holds.
   mutable std::mutex growth_;
   std::deque<MailerCounters> mailers_;
 };
 
-// Was something kept out? Then it is counted, logged and shown as blocked, under this reason.
+// Was something kept out, or would have been? Then it is counted, logged and shown as blocked, under this reason.
 [[nodiscard]] rules::Reason blocked_reason(const rules::Event& event);
+// It only would have been, but for Policy::observe.
+[[nodiscard]] bool was_only_observed(const rules::Event& event);
 
 }  // namespace postern::gateway

@@ -40,13 +40,34 @@ json::array to_array(const std::vector<T>& items) {
   return array;
 }
 
+json::array to_array(const CountsByReason& counts) {
+  json::array array;
+  for (const auto& [reason, count] : counts) {
+    array.push_back({{"reason", reason}, {"count", count}});
+  }
+  return array;
+}
+
+json::array to_array(const RecipientMatrix& matrix) {
+  json::array array;
+  for (const rules::Zone zone : {rules::Zone::external, rules::Zone::internal}) {
+    for (const rules::RecipientClass recipient :
+         {rules::RecipientClass::local, rules::RecipientClass::foreign}) {
+      const RecipientTotals& totals =
+          matrix[static_cast<std::size_t>(zone)][static_cast<std::size_t>(recipient)];
+      array.push_back({{"zone", to_label(zone)},
+                       {"recipient", to_label(recipient)},
+                       {"forwarded", totals.forwarded},
+                       {"refused", totals.refused},
+                       {"observed", totals.observed}});
+    }
+  }
+  return array;
+}
+
 }  // namespace
 
 std::string to_json(const StatusReport& report) {
-  json::array blocked;
-  for (const auto& [reason, count] : report.blocked_today) {
-    blocked.push_back({{"reason", reason}, {"count", count}});
-  }
   const json::value last_reload{{"success", report.last_reload.success},
                                 {"unix_seconds", report.last_reload.unix_seconds},
                                 {"message", report.last_reload.message}};
@@ -56,7 +77,8 @@ std::string to_json(const StatusReport& report) {
                            {"state", report.state},
                            {"config_file", report.config_file},
                            {"last_reload", last_reload},
-                           {"on_failure", report.on_failure}};
+                           {"on_failure", report.on_failure},
+                           {"observe", report.observe}};
   return json::serialize(json::value{
       {"daemon", daemon},
       {"queue_form", report.queue_form},
@@ -64,7 +86,9 @@ std::string to_json(const StatusReport& report) {
       {"mailers", to_array(report.mailers)},
       {"sessions_open", report.sessions_open},
       {"session_limits", to_value(report.session_limits)},
-      {"blocked_today", blocked},
+      {"recipients", to_array(report.recipients)},
+      {"blocked_today", to_array(report.blocked_today)},
+      {"observed_today", to_array(report.observed_today)},
       {"healthy", report.problems.empty()},
       {"problems", json::array(report.problems.begin(), report.problems.end())},
   });
@@ -94,6 +118,7 @@ std::string to_json(const BlockedAttempt& attempt, const std::string& mailer_nam
       {"detail", attempt.detail},
       {"reason", rules::label(attempt.reason)},
       {"mailer", mailer_name},
+      {"observed", attempt.observed},
   });
 }
 

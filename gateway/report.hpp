@@ -37,6 +37,8 @@ struct MailerReport {
   std::string last_upstream_error;
 };
 
+using CountsByReason = std::vector<std::pair<std::string, std::uint64_t>>;
+
 struct SessionLimits {
   std::uint64_t in_all = 0;
   std::uint64_t per_mailer = 0;
@@ -51,13 +53,16 @@ struct StatusReport {
   std::string config_file;
   ReloadResult last_reload;
   std::string on_failure;
+  bool observe = false;
   std::string queue_form;
   std::vector<WorkerReport> workers;
   std::vector<MailerReport> mailers;
   std::uint64_t sessions_open = 0;
   SessionLimits session_limits;
-  std::vector<std::pair<std::string, std::uint64_t>> blocked_today;  // by reason
-  std::vector<std::string> problems;                                 // empty: healthy
+  RecipientMatrix recipients{};
+  CountsByReason blocked_today;
+  CountsByReason observed_today;
+  std::vector<std::string> problems;  // empty: healthy
 };
 
 [[nodiscard]] std::string to_json(const StatusReport& report);

@@ -90,21 +90,32 @@ void Worker::on_event(const rules::Ends& ends, const rules::Event& event) {
   if (auto attempt = to_blocked_attempt(ends, event)) {
     log_blocked(*attempt);
     blocked_.add(std::move(*attempt));
-  } else {
-    log_upstream(ends, event);
+  } else if (const auto* failed = std::get_if<rules::UpstreamFailed>(&event)) {
+    log_upstream(ends, *failed);
+  } else if (const auto* opaque = std::get_if<rules::SessionBecameOpaque>(&event)) {
+    log_opaque(ends, *opaque);
+  } else if (const auto* closed = std::get_if<rules::SessionClosed>(&event)) {
+    log_closed(ends, *closed);
   }
 }
 
-void Worker::log_blocked(const BlockedAttempt& attempt) {
+bool Worker::may_log() {
   std::uint64_t suppressed = 0;
   if (!log_budget_.take(std::chrono::steady_clock::now(), suppressed)) {
-    return;
+    return false;
   }
   if (suppressed > 0) {
     log_.line(LogLevel::warning, "log lines were left out, the counters have them all",
               {{"count", std::to_string(suppressed)}});
   }
-  log_.line(LogLevel::info, "blocked",
+  return true;
+}
+
+void Worker::log_blocked(const BlockedAttempt& attempt) {
+  if (!may_log()) {
+    return;
+  }
+  log_.line(LogLevel::info, attempt.observed ? "would be blocked" : "blocked",
             {{"reason", std::string(rules::label(attempt.reason))},
              {"what", attempt.what},
              {"client", to_text(attempt.ends.client)},
@@ -113,22 +124,32 @@ void Worker::log_blocked(const BlockedAttempt& attempt) {
              {"detail", attempt.detail}});
 }
 
-void Worker::log_upstream(const rules::Ends& ends, const rules::Event& event) {
-  if (const auto* failed = std::get_if<rules::UpstreamFailed>(&event)) {
-    std::uint64_t suppressed = 0;
-    if (log_budget_.take(std::chrono::steady_clock::now(), suppressed)) {
-      log_.line(LogLevel::warning, "the mailer failed a session",
-                {{"mailer", mailer_name(failed->mailer)},
-                 {"kind", to_label(failed->error)},
-                 {"client", to_text(ends.client)},
-                 {"server", to_text(ends.server)}});
-    }
-  } else if (const auto* closed = std::get_if<rules::SessionClosed>(&event);
-             closed != nullptr && log_.shows(LogLevel::debug)) {
-    log_.line(LogLevel::debug, "session closed",
-              {{"mailer", mailer_name(closed->mailer)},
+void Worker::log_upstream(const rules::Ends& ends, const rules::UpstreamFailed& failed) {
+  if (may_log()) {
+    log_.line(LogLevel::warning, "the mailer failed a session",
+              {{"mailer", mailer_name(failed.mailer)},
+               {"kind", to_label(failed.error)},
                {"client", to_text(ends.client)},
-               {"reason", std::string(rules::label(closed->reason))}});
+               {"server", to_text(ends.server)}});
+  }
+}
+
+void Worker::log_opaque(const rules::Ends& ends, const rules::SessionBecameOpaque& opaque) {
+  if (may_log()) {
+    log_.line(LogLevel::warning, "a session is passed on unread from here on",
+              {{"mailer", mailer_name(opaque.mailer)},
+               {"zone", to_label(opaque.zone)},
+               {"client", to_text(ends.client)},
+               {"server", to_text(ends.server)}});
+  }
+}
+
+void Worker::log_closed(const rules::Ends& ends, const rules::SessionClosed& closed) {
+  if (log_.shows(LogLevel::debug)) {
+    log_.line(LogLevel::debug, "session closed",
+              {{"mailer", mailer_name(closed.mailer)},
+               {"client", to_text(ends.client)},
+               {"reason", std::string(rules::label(closed.reason))}});
   }
 }
 

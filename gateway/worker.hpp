@@ -55,7 +55,11 @@ class Worker final : public rules::EventSink {
  private:
   boost::asio::awaitable<void> judge_packets();
   void log_blocked(const BlockedAttempt& attempt);
-  void log_upstream(const rules::Ends& ends, const rules::Event& event);
+  void log_upstream(const rules::Ends& ends, const rules::UpstreamFailed& failed);
+  void log_opaque(const rules::Ends& ends, const rules::SessionBecameOpaque& opaque);
+  void log_closed(const rules::Ends& ends, const rules::SessionClosed& closed);
+  // Whether one more line for what strangers do may be logged.
+  [[nodiscard]] bool may_log();
   [[nodiscard]] std::string mailer_name(rules::MailerId id) const;
 
   Log& log_;

@@ -31,10 +31,11 @@ std::string row(const value& record) {
   const auto when = static_cast<std::int64_t>(number_at(record, "unix_seconds"));
   const std::string detail = text_at(record, "detail");
   const std::string mailer = text_at(record, "mailer");
+  const char* const mark = is_true_at(record, "observed") ? "would be blocked: " : "";
   return fmt::format(kRow, local_time(when), endpoint(record, "client", "client_port"),
                      endpoint(record, "server", "server_port"), text_at(record, "what"),
                      text_at(record, "reason"),
-                     mailer == "-" ? detail : fmt::format("{} at {}", detail, mailer));
+                     mark + (mailer == "-" ? detail : fmt::format("{} at {}", detail, mailer)));
 }
 
 std::expected<void, std::string> stream(ControlClient& client, const BlockedOptions& options) {

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "gateway/cli/commands.hpp"
@@ -64,8 +66,15 @@ std::string daemon_text(const value& status, const Style& style) {
   table.add({"queue form", text_at(status, "queue_form")});
   table.add({"on failure", text_at(status, "daemon.on_failure")});
   table.add({"sessions", sessions_text(status)});
+  const std::string warning =
+      is_true_at(status, "daemon.observe")
+          ? "  " +
+                style.bad(
+                    "NOTHING IS REFUSED: observe = true, everything is only judged and counted") +
+                "\n"
+          : "";
   return style.heading(fmt::format("posternd {}", text_at(status, "daemon.version"))) + "\n" +
-         table.to_string();
+         warning + table.to_string();
 }
 
 std::string workers_text(const value& status, const Style& style) {
@@ -104,13 +113,50 @@ std::string mailers_text(const value& status, const Style& style) {
   return fmt::format("\n{}\n{}", style.heading("Mailers"), table.to_string());
 }
 
-std::string blocked_text(const value& status, const Style& style) {
-  Table table({{}, {{}, Align::right}});
-  for (const value& row : array_at(status, "blocked_today")) {
-    table.add({text_at(row, "reason"), text_at(row, "count")});
+// The four cells of the relay policy.
+std::string recipients_text(const value& status, const Style& style) {
+  const auto& rows = array_at(status, "recipients");
+  const bool is_observed =
+      is_true_at(status, "daemon.observe") ||
+      std::ranges::any_of(rows, [](const value& row) { return number_at(row, "observed") > 0; });
+  std::vector<Table::Column> columns{
+      {"client"}, {"recipient"}, {"forwarded", Align::right}, {"refused", Align::right}};
+  if (is_observed) {
+    columns.push_back({"forwarded, would be refused", Align::right});
   }
-  return fmt::format("\n{}\n{}", style.heading("Blocked today"),
+  Table table(std::move(columns));
+  for (const value& row : rows) {
+    std::vector<std::string> cells{text_at(row, "zone"), text_at(row, "recipient"),
+                                   number_text(number_at(row, "forwarded")),
+                                   number_text(number_at(row, "refused"))};
+    if (is_observed) {
+      cells.push_back(number_text(number_at(row, "observed")));
+    }
+    table.add(std::move(cells));
+  }
+  return fmt::format("\n{}\n{}", style.heading("Recipients since the start"), table.to_string());
+}
+
+std::string counts_text(const value& status, std::string_view list, std::string_view title,
+                        const Style& style) {
+  Table table({{}, {{}, Align::right}});
+  for (const value& row : array_at(status, list)) {
+    table.add({text_at(row, "reason"), number_text(number_at(row, "count"))});
+  }
+  return fmt::format("\n{}\n{}", style.heading(title),
                      table.empty() ? "  nothing\n" : table.to_string());
+}
+
+std::string blocked_text(const value& status, const Style& style) {
+  const bool observes = is_true_at(status, "daemon.observe");
+  std::string out;
+  if (!observes || !array_at(status, "blocked_today").empty()) {
+    out += counts_text(status, "blocked_today", "Blocked today", style);
+  }
+  if (observes || !array_at(status, "observed_today").empty()) {
+    out += counts_text(status, "observed_today", "Would have been blocked today", style);
+  }
+  return out;
 }
 
 std::string problems_text(const value& status, const Style& style) {
@@ -139,7 +185,8 @@ int run_status(const ControlOptions& options) {
   } else {
     const Style style = Style::of(STDOUT_FILENO);
     print(daemon_text(status, style) + workers_text(status, style) + mailers_text(status, style) +
-          blocked_text(status, style) + problems_text(status, style));
+          recipients_text(status, style) + blocked_text(status, style) +
+          problems_text(status, style));
   }
   return is_true_at(status, "healthy") ? kFine : kAnswerIsNo;
 }

@@ -36,7 +36,13 @@ const std::string kHealthy =
     R"("mailers":[{"name":"mx1","addresses":["203.0.113.25","2001:db8:2::25"],"sessions_open":3,)"
     R"("upstream_ok":true,"last_upstream_error":""}],"sessions_open":1203,)"
     R"("session_limits":{"in_all":20000,"per_mailer":10000,"per_client":50},)"
-    R"("blocked_today":[{"reason":"relay_denied","count":4},{"reason":"timeout","count":12}],)"
+    R"("recipients":[{"zone":"external","recipient":"local","forwarded":1204,"refused":2,)"
+    R"("observed":0},{"zone":"external","recipient":"foreign","forwarded":0,"refused":18,)"
+    R"("observed":0},{"zone":"internal","recipient":"local","forwarded":7,"refused":0,)"
+    R"("observed":0},{"zone":"internal","recipient":"foreign","forwarded":61,"refused":0,)"
+    R"("observed":0}],)"
+    R"("blocked_today":[{"reason":"relay_denied","count":4},{"reason":"timeout","count":1200}],)"
+    R"("observed_today":[],)"
     R"("healthy":true,"problems":[]})";
 
 TEST_F(PosternOnline, StatusIsOneScreen) {
@@ -62,9 +68,16 @@ Mailers
   mailer  addresses                     sessions  state
   mx1     203.0.113.25, 2001:db8:2::25         3  reachable
 
+Recipients since the start
+  client    recipient  forwarded  refused
+  external  local          1,204        2
+  external  foreign            0       18
+  internal  local              7        0
+  internal  foreign           61        0
+
 Blocked today
-  relay_denied   4
-  timeout       12
+  relay_denied      4
+  timeout       1,200
 )");
 }
 
@@ -96,12 +109,51 @@ Mailers
   mx1     203.0.113.25         0  not reachable: refused
   mx2     -                    0  not tried yet
 
+Recipients since the start
+  client  recipient  forwarded  refused
+
 Blocked today
   nothing
 
 Problems
   - mx1 refuses connections
   - the last reload failed
+)");
+}
+
+TEST_F(PosternOnline, StatusSaysLoudlyThatNothingIsRefused) {
+  FakeDaemon daemon(
+      socket_,
+      {R"({"daemon":{"version":"0.1.0","pid":1,"uptime_seconds":3,"state":"running",)"
+       R"("config_file":"/c","last_reload":{"success":true,"unix_seconds":0,"message":"ok"},)"
+       R"("on_failure":"closed","observe":true},"queue_form":"nft","workers":[],"mailers":[],)"
+       R"("sessions_open":2,"recipients":[{"zone":"external","recipient":"foreign",)"
+       R"("forwarded":0,"refused":0,"observed":3}],"blocked_today":[],)"
+       R"("observed_today":[{"reason":"relay_denied","count":3}],"healthy":true,"problems":[]})"
+       "\n"});
+  const Finished status = postern({"status"});
+  EXPECT_EQ(status.code, 0);
+  EXPECT_EQ(status.out, R"(posternd 0.1.0
+  NOTHING IS REFUSED: observe = true, everything is only judged and counted
+  state       running, healthy
+  process     1, up 3s
+  config      /c, reload of 1970-01-01 00:00:00 succeeded: ok
+  queue form  nft
+  on failure  closed
+  sessions    2
+
+Workers
+  worker  queue  sessions  packets  overruns  dropped: queue full  not delivered
+
+Mailers
+  mailer  addresses  sessions  state
+
+Recipients since the start
+  client    recipient  forwarded  refused  forwarded, would be refused
+  external  foreign            0        0                            3
+
+Would have been blocked today
+  relay_denied  3
 )");
 }
 
@@ -160,6 +212,20 @@ TEST_F(PosternOnline, BlockedShowsOneLineAnAttempt) {
 2026-11-22 11:00:04  198.51.100.2:1234      203.0.113.25:25        recipient  relay_denied           bad@far.example at mx1
 2026-11-22 11:00:05  [2001:db8:1::2]:40000  [2001:db8:2::99]:25    packet     unmanaged_destination  -
 )");
+}
+
+TEST_F(PosternOnline, BlockedMarksWhatWasOnlyObserved) {
+  std::string observed = kRecipient;
+  observed.replace(observed.rfind('}'), 1, R"(,"observed":true})");
+  std::string refused = kRecipient;
+  refused.replace(refused.rfind('}'), 1, R"(,"observed":false})");
+  FakeDaemon daemon(socket_, {observed + "\n" + refused + "\n"});
+  const Finished blocked = postern({"blocked"});
+  EXPECT_TRUE(
+      blocked.out.contains("relay_denied           would be blocked: bad@far.example at mx1\n"))
+      << blocked.out;
+  EXPECT_TRUE(blocked.out.ends_with("relay_denied           bad@far.example at mx1\n"))
+      << blocked.out;
 }
 
 TEST_F(PosternOnline, BlockedPassesItsOptionsAndJsonOn) {
