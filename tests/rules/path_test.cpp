@@ -415,17 +415,23 @@ rc::Gen<std::string> any_well_formed_path() {
   });
 }
 
-void expect_read_back(const std::string& text) {
-  const auto first = parse_forward_path(text, true);
+template <typename Parse>
+void expect_read_back(const std::string& text, Parse parse) {
+  const auto first = parse(text, true);
   if (!first) {
     return;
   }
-  const auto again = parse_forward_path(first->path.to_string(), true);
+  const auto again = parse(first->path.to_string(), true);
   RC_ASSERT(again.has_value());
   RC_ASSERT(again->path.mailbox == first->path.mailbox);
   RC_ASSERT(again->path.to_string() == first->path.to_string());
   RC_ASSERT(!again->path.has_source_route);
   RC_ASSERT(again->rest.empty());
+}
+
+void expect_read_back(const std::string& text) {
+  expect_read_back(text, parse_forward_path);
+  expect_read_back(text, parse_reverse_path);
 }
 
 TEST(ParsePath, ReadsBackWhatItPrints) {
