@@ -59,6 +59,12 @@ TEST_P(WholeMail, HasItsBareNewlinesMendedInDataAsDocumented) {
   expect_whole(800, kEveryWay, {"--corpus", "bare newlines", "--count", "200"});
 }
 
+TEST_P(WholeMail, KeepsItsBareNewlinesWhereAllIsOnlyObserved) {
+  settings.gateway = "observe = true\n";
+  expect_whole(800, kEveryWay,
+               {"--corpus", "bare newlines", "--count", "200", "--bare-newlines", "kept"});
+}
+
 TEST_P(WholeMail, CarriesFiftyMebibytesOfText) {
   expect_whole(1, {"DATA"}, {"--corpus", "huge text"});
 }
