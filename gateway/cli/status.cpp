@@ -42,7 +42,7 @@ std::string number_text(double number) {
 }
 
 std::string sessions_text(const value& status) {
-  const std::string open = number_text(number_at(status, "sessions_open"));
+  std::string open = number_text(number_at(status, "sessions_open"));
   const value* limits = member(status, "session_limits");
   if (limits == nullptr || !limits->is_object()) {
     return open;

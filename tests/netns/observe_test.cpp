@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,11 @@ class Observe : public EndToEnd {
   }
   [[nodiscard]] bool server_heard(const std::string& command) const {
     return std::ranges::count(scripted->commands(), command) > 0;
+  }
+  // The log comes over a pipe, and may come late.
+  [[nodiscard]] ::testing::AssertionResult log_says(std::string_view text) const {
+    return wait_until(std::string("the log says: ").append(text),
+                      [&] { return posternd->log().contains(text); });
   }
   void reload(const ConfigText& config) const {
     posternd->write_config(config.to_toml(lab));
@@ -76,8 +82,25 @@ TEST_F(Observe, ForwardsWhatItWouldRefuseInTheDialogue) {
   const Finished blocked = posternd->postern({"blocked"});
   EXPECT_TRUE(blocked.output.contains("would be blocked: <victim@far.example> at mx2"))
       << blocked.output;
-  EXPECT_TRUE(posternd->log().contains("would be blocked reason=relay_denied")) << posternd->log();
+  EXPECT_TRUE(log_says("would be blocked reason=relay_denied"));
   EXPECT_FALSE(posternd->log().contains("\nblocked ")) << posternd->log();
+}
+
+TEST_F(Observe, PassesOnUnreadWhatItWouldEndAndSaysSo) {
+  start_scripted_server();
+  start_posternd({.gateway = kObserve});
+  Connection client = greeted(Side::outside, kIpv6.mx2);
+  client.say("EHLO stranger.example");
+  client.say("GET / HTTP/1.1");
+  EXPECT_TRUE(client.say("RCPT TO:<unread@far.example>").starts_with("250")) << client.transcript();
+  EXPECT_TRUE(server_heard("GET / HTTP/1.1")) << scripted->log();
+  EXPECT_TRUE(server_heard("RCPT TO:<unread@far.example>")) << scripted->log();
+  EXPECT_EQ(
+      count("postern_commands_refused_total", {{"decision", "observed"}, {"reason", "not_smtp"}}),
+      1);
+  EXPECT_EQ(count("postern_sessions_opaque_total", {{"mailer", "mx2"}, {"zone", "external"}}), 1);
+  EXPECT_TRUE(
+      log_says("a session is passed on unread from here on mailer=mx2 zone=external client=["));
 }
 
 TEST_F(Observe, LimitsOfAClientAndAMailerAreCountedAndThatInAllHolds) {
@@ -102,8 +125,8 @@ TEST_F(Observe, IsSaidLoudly) {
   start_scripted_server();
   const ScriptedServer mx1(lab, Side::inside, {kIpv4.mx1, kIpv6.mx1});
   start_posternd({.gateway = kObserve});
-  EXPECT_TRUE(posternd->log().contains("NOTHING IS REFUSED")) << posternd->log();
-  EXPECT_TRUE(posternd->log().contains("posternd observes port 25")) << posternd->log();
+  EXPECT_TRUE(log_says("NOTHING IS REFUSED"));
+  EXPECT_TRUE(log_says("posternd observes port 25"));
   const Finished status = posternd->postern({"status"});
   EXPECT_EQ(status.status, 0) << status.output;
   EXPECT_TRUE(status.output.contains("NOTHING IS REFUSED")) << status.output;
@@ -125,6 +148,10 @@ TEST_F(Observe, IsSwitchedOnAndOffByAReloadWithoutDisturbingSessions) {
   reload({.gateway = kObserve});
   EXPECT_TRUE(wait_until("the unmanaged host can be reached",
                          [&] { return error_of_connecting(Side::outside, kIpv4.unmanaged) == 0; }));
+  // Not its first packet alone, which the policy lets through: the chains let the rest pass too.
+  Connection past_the_proxy = greeted(Side::outside, kIpv4.unmanaged);
+  EXPECT_TRUE(deliver(past_the_proxy, "user@anywhere.example").starts_with("250"))
+      << past_the_proxy.transcript();
   Connection lax = greeted(Side::outside, kIpv6.mx2);
   lax.say("EHLO stranger.example");
   strict.say("MAIL FROM:<a@stranger.example>");
@@ -147,7 +174,14 @@ TEST_F(Observe, IsSwitchedOnAndOffByAReloadWithoutDisturbingSessions) {
     EXPECT_TRUE(client->say("hello\r\n.").starts_with("250")) << client->transcript();
   }
   EXPECT_EQ(scripted->messages().size(), 2U);
-  EXPECT_TRUE(posternd->log().contains("2 mailers are in force, nothing is refused"));
+  EXPECT_TRUE(log_says("2 mailers are in force, nothing is refused"));
+
+  // What was forwarded past the proxy ends, and without the daemon nothing passes any more.
+  past_the_proxy.say("NOOP");
+  EXPECT_TRUE(past_the_proxy.is_closed_by_peer()) << past_the_proxy.transcript();
+  posternd->process().signal(SIGKILL);
+  EXPECT_EQ(posternd->process().wait(kPatience), 128 + SIGKILL);
+  EXPECT_NE(error_of_connecting(Side::outside, kIpv4.mx2), 0);
 }
 
 TEST_F(Observe, RefusesNothingWhenTheDaemonIsKilled) {
