@@ -108,4 +108,13 @@ Finished run_hostile_sessions(const Lab& lab, const HostileFile& file) {
              kWholeFile);
 }
 
+std::size_t count_acknowledged(const Finished& sessions) {
+  constexpr std::string_view kBefore = " failed, ";
+  const std::size_t at = sessions.output.rfind(kBefore);
+  if (at == std::string::npos) {
+    throw std::runtime_error("no sum at the end of: " + sessions.output);
+  }
+  return std::stoul(sessions.output.substr(at + kBefore.size()));
+}
+
 }  // namespace postern::testing

@@ -18,6 +18,7 @@ struct HostileFile {
   std::string mailer;  // and for mx1
 
   [[nodiscard]] ConfigText config() const;
+  [[nodiscard]] std::string settings() const { return smtp + mailer; }
   [[nodiscard]] std::string test_name() const;  // "smuggling-normalize" is "SmugglingNormalize"
 };
 
@@ -43,5 +44,7 @@ class GullibleMailer {
                                             const GullibleMailer& mailer);
 // The same to a real server behind Postern, which says nothing of what it does.
 [[nodiscard]] Finished run_hostile_sessions(const Lab& lab, const HostileFile& file);
+// How many messages its clients were told of.
+[[nodiscard]] std::size_t count_acknowledged(const Finished& sessions);
 
 }  // namespace postern::testing

@@ -23,6 +23,8 @@ from session_cases import STARTS, escape, read_sessions, runs_of
 from session_judge import Carried, Judge, carried_out, code
 
 IPV6_FREEBIND = 78
+# For a reply that a real server may give or not, as it likes.
+REAL_PATIENCE = 1
 
 
 @dataclass
@@ -81,10 +83,10 @@ class Client:
         async with self.news:
             self.news.notify_all()
 
-    async def wait_for(self, condition):
+    async def wait_for(self, condition, patience=None):
         try:
             async with self.news:
-                await asyncio.wait_for(self.news.wait_for(condition), self.options.patience)
+                await asyncio.wait_for(self.news.wait_for(condition), patience or self.options.patience)
             return True
         except asyncio.TimeoutError:
             return False
@@ -111,7 +113,8 @@ class Client:
 
     async def expect(self, beginning, place):
         self.awaited += 1
-        await self.wait_for(lambda: len(self.seen.replies) >= self.awaited or self.seen.end != "open")
+        patience = REAL_PATIENCE if self.options.real else None
+        await self.wait_for(lambda: len(self.seen.replies) >= self.awaited or self.seen.end != "open", patience)
         if self.options.real:
             return
         got = self.seen.replies[self.awaited - 1] if len(self.seen.replies) >= self.awaited else None
@@ -139,7 +142,8 @@ class Client:
         if step.text == "half-close":
             self.half_close()
         elif step.text == "closed":
-            closed = await self.wait_for(lambda: self.seen.end != "open")
+            patience = REAL_PATIENCE if self.options.real else None
+            closed = await self.wait_for(lambda: self.seen.end != "open", patience)
             if not closed and not self.options.real:
                 self.seen.mistakes.append(f"line {step.line}: expected the session to be ended")
         else:

@@ -56,6 +56,31 @@ std::string to_octets(const boost::json::string& text) {
   return octets;
 }
 
+// Those that hold every one of the words.
+std::vector<std::string> lines_with(const std::string& text,
+                                    std::initializer_list<std::string_view> words) {
+  std::vector<std::string> lines = lines_of(text);
+  std::erase_if(lines, [&](const std::string& line) {
+    return !std::ranges::all_of(words, [&](auto word) { return line.contains(word); });
+  });
+  return lines;
+}
+
+// What stands in brackets directly behind `key`, on the lines with these words.
+std::vector<std::string> bracketed(const std::string& text,
+                                   std::initializer_list<std::string_view> words,
+                                   std::string_view key) {
+  std::vector<std::string> result;
+  for (const std::string& line : lines_with(text, words)) {
+    const std::size_t at = line.find(std::string(key) + "<");
+    if (at != std::string::npos) {
+      const std::size_t begin = at + key.size() + 1;
+      result.push_back(line.substr(begin, line.find('>', begin) - begin));
+    }
+  }
+  return result;
+}
+
 void must_run(std::vector<std::string> arguments) {
   const Finished finished = run({.arguments = arguments});
   if (finished.status != 0) {
@@ -168,10 +193,15 @@ std::string Postfix::log() const {
 }
 
 std::size_t Postfix::count_log(std::initializer_list<std::string_view> words) const {
-  const auto lines = lines_of(log());
-  return static_cast<std::size_t>(std::ranges::count_if(lines, [&](const std::string& line) {
-    return std::ranges::all_of(words, [&](auto word) { return line.contains(word); });
-  }));
+  return lines_with(log(), words).size();
+}
+
+std::vector<std::string> Postfix::recipients() const {
+  return bracketed(log(), {"recipient heard"}, " to=");
+}
+
+std::size_t Postfix::accepted() const {
+  return count_log({"queue active"});
 }
 
 bool Postfix::heard_recipient(std::string_view recipient) const {
@@ -199,6 +229,54 @@ bool Postfix::is_queue_empty() const {
     }
   }
   return true;
+}
+
+namespace {
+
+// As `lab NAME FOLDER ADDRESS...` wrote it, on mx1's addresses.
+Process start_server(const Lab& lab, const char* name) {
+  const std::string folder = lab.folder() / name;
+  must_run({kLabScript, name, folder, kIpv4.mx1, kIpv6.mx1});
+  return lab.start(Side::inside, {kLabScript, std::string("run-") + name, folder});
+}
+
+void await_server(const Lab& lab, Process& daemon) {
+  for (const char* address : {kIpv4.mx1, kIpv6.mx1}) {
+    must(wait_until(std::string("the server listens on ") + address,
+                    [&] { return answers(lab, Side::inside, address, 25); }),
+         daemon.output());
+  }
+}
+
+}  // namespace
+
+Exim::Exim(const Lab& lab) : folder_(lab.folder() / "exim"), daemon_(start_server(lab, "exim")) {
+  await_server(lab, daemon_);
+}
+
+std::string Exim::log() const {
+  return read_file(folder_ / "spool/mainlog");
+}
+
+std::vector<std::string> Exim::recipients() const {
+  return bracketed(log(), {"recipient heard"}, " to=");
+}
+
+std::size_t Exim::accepted() const {
+  return lines_with(log(), {" <= "}).size();
+}
+
+OpenSmtpd::OpenSmtpd(const Lab& lab) : daemon_(start_server(lab, "opensmtpd")) {
+  await_server(lab, daemon_);
+}
+
+// It traces each command; the lines of messages are marked otherwise.
+std::vector<std::string> OpenSmtpd::recipients() const {
+  return bracketed(log(), {"smtp: 0x", "<<< RCPT"}, "TO:");
+}
+
+std::size_t OpenSmtpd::accepted() const {
+  return lines_with(log(), {" smtp message msgid="}).size();
 }
 
 ScriptedServer::ScriptedServer(const Lab& lab, Side side, std::vector<std::string> addresses,

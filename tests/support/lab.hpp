@@ -1,5 +1,5 @@
 // A network of namespaces (see the drawing in tests/support/lab) and what runs in it: the real
-// Postfix, a scripted server, and the posternd under test.
+// Postfix, Exim and OpenSMTPD, a scripted server, and the posternd under test.
 // Lifetime: Lab outlives all that runs in it. Its destructor ends every process in its namespaces
 //           and removes them and its folder; what a killed test left behind, the next Lab removes.
 // Errors:   std::runtime_error when the lab itself cannot be built.
@@ -84,6 +84,10 @@ class Postfix {
   [[nodiscard]] std::string log() const;
   // Lines of the log that hold every one of the words.
   [[nodiscard]] std::size_t count_log(std::initializer_list<std::string_view> words) const;
+  // All whose RCPT command was ever executed, without brackets.
+  [[nodiscard]] std::vector<std::string> recipients() const;
+  // Messages that it took custody of.
+  [[nodiscard]] std::size_t accepted() const;
   // Whether its RCPT command was ever executed; the recipient without brackets.
   [[nodiscard]] bool heard_recipient(std::string_view recipient) const;
   // Bodies and headers of all messages delivered to the domains it is the last stop for.
@@ -93,6 +97,33 @@ class Postfix {
  private:
   std::filesystem::path folder_;
   Process master_;
+};
+
+// Likewise an Exim, which sends on by the percent sign, too, and offers CHUNKING.
+class Exim {
+ public:
+  explicit Exim(const Lab& lab);
+
+  [[nodiscard]] std::string log() const;
+  [[nodiscard]] std::vector<std::string> recipients() const;
+  [[nodiscard]] std::size_t accepted() const;
+
+ private:
+  std::filesystem::path folder_;
+  Process daemon_;
+};
+
+// Likewise an OpenSMTPD.
+class OpenSmtpd {
+ public:
+  explicit OpenSmtpd(const Lab& lab);
+
+  [[nodiscard]] std::string log() const { return daemon_.output(); }
+  [[nodiscard]] std::vector<std::string> recipients() const;
+  [[nodiscard]] std::size_t accepted() const;
+
+ private:
+  Process daemon_;
 };
 
 // tests/support/inner_server.py
