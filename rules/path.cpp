@@ -88,8 +88,9 @@ class Cursor {
 
 // Compatibility forms of % ! @ : that NFKC turns into the plain ones. A server that normalises a
 // local part before it looks for routing would find them there.
-constexpr std::array<std::string_view, 9> kRoutingLookalikes{
-    "\uff05", "\ufe6a", "\uff01", "\ufe57", "\uff20", "\ufe6b", "\uff1a", "\ufe55", "\ufe13"};
+constexpr std::array<std::string_view, 14> kRoutingLookalikes{
+    "\uff05", "\ufe6a", "\uff01", "\ufe57", "\ufe15", "\u203c", "\u2048",
+    "\u2049", "\uff20", "\ufe6b", "\uff1a", "\ufe55", "\ufe13", "\u2a74"};
 
 // A backslash is none of these and takes none of them away: no need to unescape.
 void set_local_part(Mailbox& mailbox, std::string_view written, bool is_quoted) {

@@ -27,6 +27,7 @@ enum class Reason : std::uint8_t {
   address_literal,
   domainless_recipient,
   malformed_address,
+  malformed_sender,
   smtputf8_required,
   sender_not_local,
   // the dialogue
@@ -88,6 +89,7 @@ inline constexpr std::array kReasons{
     ReasonInfo{Reason::address_literal, "address_literal", 550, "5.7.1", "address literals are not accepted"},
     ReasonInfo{Reason::domainless_recipient, "domainless_recipient", 550, "5.7.1", "the recipient needs a domain"},
     ReasonInfo{Reason::malformed_address, "malformed_address", 501, "5.1.3", "malformed address"},
+    ReasonInfo{Reason::malformed_sender, "malformed_sender", 501, "5.1.7", "malformed sender address"},
     ReasonInfo{Reason::smtputf8_required, "smtputf8_required", 553, "5.6.7", "this address needs SMTPUTF8"},
     ReasonInfo{Reason::sender_not_local, "sender_not_local", 550, "5.7.1", "the sender address is not local"},
     ReasonInfo{Reason::early_talker, "early_talker", 554, "5.5.1", "you spoke before the greeting"},

@@ -115,7 +115,7 @@ net::awaitable<bool> Session::connect() {
   stage_ = Stage::talking;
   sink_.on_event(ends_,
                  rules::UpstreamConnected{.mailer = mailer_id(), .took = Clock::now() - started_});
-  set_deadline();
+  restart_deadline();
   co_return true;
 }
 
@@ -129,6 +129,7 @@ net::awaitable<void> Session::pump_client() {
   while (stage_ == Stage::talking) {
     if (!conversation_.wants_client_bytes()) {
       co_await client_may_go_on_.wait();
+      co_await flushed();  // whoever let the client go on may have written more than was taken
       continue;
     }
     co_await client_.readable();
@@ -146,7 +147,7 @@ net::awaitable<void> Session::pump_server() {
       co_await server_.readable();
       if (stage_ == Stage::talking) {
         step_server();
-        co_await flushed();
+        co_await client_flushed();
       }
     }
   } catch (const std::exception&) {
@@ -156,10 +157,7 @@ net::awaitable<void> Session::pump_server() {
 
 void Session::step_client() {
   buffers_.output.clear();
-  const bool is_inside_body = conversation_.dialogue().wait() == Wait::data_block;
-  const Stream::ReadResult got = client_.read(
-      std::span(buffers_.read)
-          .first(is_inside_body ? WorkBuffers::kReadOctets : WorkBuffers::kReadOctetsOfCommands));
+  const Stream::ReadResult got = client_.read(std::span(buffers_.read).first(octets_to_read()));
   switch (got.status) {
     case Stream::Read::nothing_yet:
       return;
@@ -174,6 +172,13 @@ void Session::step_client() {
   act();
 }
 
+std::size_t Session::octets_to_read() const {
+  const std::uint64_t of_body = conversation_.dialogue().body_octets_expected();
+  return static_cast<std::size_t>(std::min<std::uint64_t>(
+             of_body, WorkBuffers::kReadOctets - WorkBuffers::kReadOctetsOfCommands)) +
+         WorkBuffers::kReadOctetsOfCommands;
+}
+
 void Session::step_server() {
   buffers_.output.clear();
   const Stream::ReadResult got = server_.read(buffers_.read);
@@ -181,7 +186,7 @@ void Session::step_server() {
     case Stream::Read::nothing_yet:
       return;
     case Stream::Read::bytes:
-      conversation_.server_bytes(got.bytes, buffers_.output);
+      conversation_.server_bytes(got.bytes, server_.has_pending(), buffers_.output);
       break;
     case Stream::Read::end:
       conversation_.server_eof(buffers_.output);
@@ -210,6 +215,7 @@ void Session::act() {
   if (is_draining_ && conversation_.dialogue().is_between_transactions()) {
     return end_session(Reason::shutting_down);
   }
+  conversation_.give_memory_back();
   set_deadline();
 }
 
@@ -228,10 +234,20 @@ net::awaitable<void> Session::flushed() {
   }
 }
 
+// Not of the server: one that does not read before it has written must be able to write.
+net::awaitable<void> Session::client_flushed() {
+  while (stage_ == Stage::talking && client_.has_pending()) {
+    co_await client_.writable();
+    if (stage_ == Stage::talking) {
+      client_.flush();
+    }
+  }
+}
+
 void Session::set_deadline() {
   const Dialogue& dialogue = conversation_.dialogue();
   if (stage_ != Stage::talking ||
-      (dialogue.wait() == waited_for_ && dialogue.progress() == progress_ && progress_ != 0)) {
+      (dialogue.wait() == waited_for_ && dialogue.progress() == progress_)) {
     return;
   }
   waited_for_ = dialogue.wait();
@@ -299,7 +315,8 @@ void Session::start_closing(End how) {
   deadline_ = Clock::now() + settings_->closing_timeout;
   client_may_go_on_.notify();
   client_.wake();
-  if (how == End::reset_server) {
+  // What it did not take yet is lost with the connection: what it has may be part of a message.
+  if (how == End::reset_server || server_.has_pending()) {
     server_.reset();
   } else {
     server_.close();

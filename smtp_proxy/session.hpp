@@ -28,7 +28,8 @@ struct WorkBuffers {
   // A large read costs fewer calls a megabyte; beyond this nothing more was gained.
   static constexpr std::size_t kReadOctets = 256 * 1024;
   // Commands may have to be held until the mailer has answered, and six octets of a command can ask
-  // for forty of a reply: what is read at once is what a stranger can make a session keep.
+  // for forty of a reply: what is read at once is what a stranger can make a session keep. Behind a
+  // body it is up to kReadOctets, because where that ends is not known before it was read.
   static constexpr std::size_t kReadOctetsOfCommands = 16 * 1024;
   std::vector<char> read = std::vector<char>(kReadOctets);
   Output output;
@@ -69,6 +70,8 @@ class Session : public std::enable_shared_from_this<Session> {
   net::awaitable<void> pump_client();
   net::awaitable<void> pump_server();
   net::awaitable<void> flushed();
+  net::awaitable<void> client_flushed();
+  [[nodiscard]] std::size_t octets_to_read() const;
   net::awaitable<void> finish();
   bool is_client_read_to_its_end();
 

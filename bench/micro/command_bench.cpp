@@ -47,7 +47,7 @@ class Session {
   }
   void server(std::string_view bytes) {
     out_.clear();
-    conversation_.server_bytes(bytes, out_);
+    conversation_.server_bytes(bytes, false, out_);
   }
   [[nodiscard]] const Output& out() const { return out_; }
 

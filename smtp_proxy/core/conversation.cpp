@@ -3,13 +3,10 @@
 namespace postern::smtp_proxy {
 
 std::string_view Conversation::Backlog::join(std::string_view bytes) {
+  give_memory_back();
   if (empty()) {
-    std::string().swap(held_);  // an idle session holds nothing
-    read_ = 0;
     return bytes;
   }
-  held_.erase(0, read_);
-  read_ = 0;
   held_ += bytes;
   return held_;
 }
@@ -22,13 +19,25 @@ void Conversation::Backlog::keep(std::string_view joined, std::size_t consumed) 
   }
 }
 
+void Conversation::Backlog::give_memory_back() {
+  if (read_ != 0) {
+    held_ = std::string(held_, read_);
+    read_ = 0;
+  }
+}
+
+void Conversation::give_memory_back() {
+  client_.give_memory_back();
+  server_.give_memory_back();
+}
+
 void Conversation::client_bytes(std::string_view bytes, Output& out) {
   resume_client(bytes, out);
 }
 
-void Conversation::server_bytes(std::string_view bytes, Output& out) {
+void Conversation::server_bytes(std::string_view bytes, bool is_behind, Output& out) {
   const std::string_view joined = server_.join(bytes);
-  server_.keep(joined, dialogue_.on_server(joined, out));
+  server_.keep(joined, dialogue_.on_server(joined, is_behind, out));
   if (!client_.empty() || client_ended_) {
     resume_client({}, out);
   }

@@ -20,7 +20,8 @@ class Conversation {
   explicit Conversation(Dialogue dialogue) : dialogue_(std::move(dialogue)) {}
 
   void client_bytes(std::string_view bytes, Output& out);
-  void server_bytes(std::string_view bytes, Output& out);
+  // `is_behind`: the server has not been sent yet all that was meant for it.
+  void server_bytes(std::string_view bytes, bool is_behind, Output& out);
   void client_eof(Output& out);
   void server_eof(Output& out) { dialogue_.on_server_eof(out); }
   void timeout(Output& out);
@@ -32,6 +33,9 @@ class Conversation {
   // False: bytes of the client would only be held. Reading them is to wait, so that the kernel
   // slows the client down.
   [[nodiscard]] bool wants_client_bytes() const;
+  // What is held and was read is let go. To be called when nothing views the output any more.
+  void give_memory_back();
+
   [[nodiscard]] const Dialogue& dialogue() const { return dialogue_; }
   [[nodiscard]] std::size_t held_octets() const {
     return client_.held_octets() + server_.held_octets() + dialogue_.held_octets();
@@ -44,6 +48,7 @@ class Conversation {
     // All that is unread, `bytes` included.
     std::string_view join(std::string_view bytes);
     void keep(std::string_view joined, std::size_t consumed);
+    void give_memory_back();
     [[nodiscard]] bool empty() const { return read_ == held_.size(); }
     [[nodiscard]] std::size_t held_octets() const { return held_.capacity(); }
 

@@ -1,5 +1,6 @@
 #include "smtp_proxy/core/dialogue.hpp"
 
+#include <limits>
 #include <utility>
 
 namespace postern::smtp_proxy {
@@ -41,6 +42,7 @@ std::size_t Dialogue::on_client(std::string_view input, Output& out) {
   while (position < input.size() && reads_client()) {
     const std::string_view rest = input.substr(position);
     const Phase phase_before = phase_;
+    const bool skipped_line = skips_line_;
     std::size_t consumed = 0;
     switch (phase_) {
       case Phase::greeting:
@@ -60,13 +62,18 @@ std::size_t Dialogue::on_client(std::string_view input, Output& out) {
         consumed = rest.size();
         break;
       case Phase::quitting:
+        if (observes()) {
+          out.to_server_without_copy(rest);
+        }
+        return input.size();
       case Phase::ended:
         return input.size();
     }
     if (consumed == 0 && phase_ == phase_before) {
       break;
     }
-    progress_ += consumed != 0 ? 1 : 0;
+    // The rest of an over-long line is no progress, however long it goes on.
+    progress_ += consumed != 0 && !(skipped_line && skips_line_) ? 1 : 0;
     position += consumed;
   }
   if (position < input.size() && client_must_wait_) {
@@ -165,14 +172,17 @@ void Dialogue::end(Reason reason, Output& out) {
 
 void Dialogue::become_opaque(Output& out) {
   out.events.emplace_back(rules::SessionBecameOpaque{.mailer = mailer_->id, .zone = client_.zone});
-  end_message(rules::MessageOutcome::aborted, out);
+  message_is_open_ = false;  // what becomes of it nobody reads
   replies_.clear();
   phase_ = Phase::opaque;
+  out.shut_down_server = client_ended_;
 }
 
 // A chunk is one also where a lax server takes the end of the stream for the end of the message.
 bool Dialogue::server_has_part_of_a_message() const {
-  return phase_ == Phase::body || transaction_.chunking == Chunking::open ||
+  // To a DATA that is not answered yet the server may have said 354 already.
+  const bool awaits_354 = !replies_.empty() && replies_.front().answer == Answer::data;
+  return phase_ == Phase::body || awaits_354 || transaction_.chunking == Chunking::open ||
          (phase_ == Phase::chunk && chunk_refusal_ == Reason::none) ||
          (transaction_.chunking == Chunking::refused && transaction_.chunk_octets != 0);
 }
@@ -246,6 +256,13 @@ Wait Dialogue::wait() const {
       break;
   }
   return Wait::reply;
+}
+
+std::uint64_t Dialogue::body_octets_expected() const {
+  constexpr std::uint64_t kUnknown = std::numeric_limits<std::uint64_t>::max();
+  return phase_ == Phase::chunk                             ? chunk_left_
+         : phase_ == Phase::body || phase_ == Phase::opaque ? kUnknown
+                                                            : 0;
 }
 
 bool Dialogue::is_between_transactions() const {

@@ -61,10 +61,10 @@ class Dialogue {
            rules::Zone zone, const Settings& settings);
 
   // Both return how many octets were read. The rest must be given again, with more behind it, after
-  // any later call that could have changed something. on_client reads nothing while the dialogue
-  // waits for the server.
+  // any later call that could have changed something. on_client reads nothing where it must know
+  // first what the server says. `server_is_behind`: it was not sent yet all that is meant for it.
   std::size_t on_client(std::string_view input, Output& out);
-  std::size_t on_server(std::string_view input, Output& out);
+  std::size_t on_server(std::string_view input, bool server_is_behind, Output& out);
   void on_client_eof(Output& out);
   void on_server_eof(Output& out);
 
@@ -82,6 +82,8 @@ class Dialogue {
   // Grows with every whole command, whole reply and piece of a body: what a timeout measures from.
   [[nodiscard]] std::uint32_t progress() const { return progress_; }
   [[nodiscard]] bool is_between_transactions() const;
+  // Of a body or chunk, at most; 0: commands come next.
+  [[nodiscard]] std::uint64_t body_octets_expected() const;
   [[nodiscard]] std::size_t held_octets() const { return replies_.held_octets(); }
   [[nodiscard]] const rules::Mailer& mailer() const { return *mailer_; }
   [[nodiscard]] rules::Zone zone() const { return client_.zone; }
@@ -143,6 +145,7 @@ class Dialogue {
   void on_greeting(const Reply& reply, Output& out);
   void on_reply(const Reply& reply, Output& out);
   void on_unsolicited(const Reply& reply, Output& out);
+  [[nodiscard]] bool is_owed_octets() const;
   [[nodiscard]] bool is_possible(Answer answer, std::uint16_t code) const;
   void apply_reply(Answer answer, const Reply& reply, Output& out);
   void apply_hello(Answer answer, const Reply& reply, Output& out);
@@ -176,6 +179,7 @@ class Dialogue {
   bool skips_line_ = false;    // the rest of an over-long line
   bool client_ended_ = false;  // its end of stream was read
   bool ends_after_replies_ = false;
+  bool server_is_behind_ = false;
   bool message_is_open_ = false;  // the server has octets of it, and has not answered its end
   rules::Reason end_reason_ = rules::Reason::none;
   Extensions offered_;

@@ -25,9 +25,8 @@ std::optional<std::string_view> behind_keyword(std::string_view argument,
   return without_leading_spaces(argument.substr(keyword.size()));
 }
 
-Reason reason_of(rules::PathError error) {
-  return error == rules::PathError::needs_smtputf8 ? Reason::smtputf8_required
-                                                   : Reason::malformed_address;
+Reason reason_of(rules::PathError error, Reason malformed) {
+  return error == rules::PathError::needs_smtputf8 ? Reason::smtputf8_required : malformed;
 }
 
 // Whether a transaction is open, and has a recipient to send a body to, is known when every reply
@@ -45,6 +44,14 @@ bool is_synchronising(Answer answer) {
 
 // A TLS record of a handshake: its type, and the major version that all of them have (RFC 8446 5.1).
 constexpr std::string_view kTlsHello{"\x16\x03", 2};
+
+// BDAT also by other rules than ours, with blanks before it or a tab behind: octets may follow.
+bool begins_like_a_chunk(std::string_view line) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const auto* first = std::ranges::find_if(line, is_letter);
+  const auto* last = std::find_if_not(first, line.end(), is_letter);
+  return equals_ignoring_case({first, last}, "BDAT");
+}
 
 Answer answer_to(Verb verb) {
   switch (verb) {
@@ -114,7 +121,7 @@ std::size_t Dialogue::read_command(std::string_view input, Output& out) {
       }
       skips_line_ = true;
       refuse({.reason = Reason::line_too_long}, out);
-      return skip_rest_of_line(input, out);
+      return ends_after_replies_ ? input.size() : skip_rest_of_line(input, out);
     case LineStatus::complete:
       break;
   }
@@ -188,6 +195,10 @@ void Dialogue::observe_command(const Decision& decision, Verb verb, std::string_
   }
   forward(line, has_chunk ? answer_to(chunk_) : answer_to(verb), out);
   if (const auto* refusal = std::get_if<Refusal>(&decision)) {
+    if (verb == Verb::mail) {
+      // What it agreed on was not read: nothing is held against its recipients.
+      transaction_ = {.is_begun = true, .smtputf8 = offered_.has(Extension::smtputf8)};
+    }
     refuse(*refusal, out);
   }
 }
@@ -195,8 +206,9 @@ void Dialogue::observe_command(const Decision& decision, Verb verb, std::string_
 Dialogue::Decision Dialogue::decide(const Command& command, std::string_view line, Output& out) {
   const Verb verb = command.spec.verb;
   if (const Reason reason = refusal_of_form(command, line); reason != Reason::none) {
-    return verb == Verb::bdat ? Refusal{.reason = Reason::malformed_chunk, .ends_session = true}
-                              : Refusal{.reason = reason};
+    return begins_like_a_chunk(line)
+               ? Refusal{.reason = Reason::malformed_chunk, .ends_session = true}
+               : Refusal{.reason = reason};
   }
   switch (verb) {
     case Verb::helo:
@@ -231,6 +243,9 @@ Dialogue::Decision Dialogue::decide(const Command& command, std::string_view lin
     case Verb::unknown:
       break;
   }
+  if (begins_like_a_chunk(line)) {
+    return Refusal{.reason = Reason::malformed_chunk, .ends_session = true};
+  }
   return Refusal{.reason = Reason::unknown_command};
 }
 
@@ -260,7 +275,7 @@ Reason Dialogue::refusal_of_form(const Command& command, std::string_view line) 
 
 Dialogue::Decision Dialogue::unless_idle(Decision decision) {
   if (++idle_commands_ == settings_->max_idle_commands + 1) {
-    return Refusal{.reason = Reason::too_many_idle_commands, .ends_session = true};
+    return Refusal{.reason = Reason::too_many_idle_commands, .ends_session = !observes()};
   }
   return decision;
 }
@@ -277,7 +292,8 @@ Dialogue::Decision Dialogue::decide_mail(std::string_view argument) {
   }
   const auto parsed = rules::parse_reverse_path(*text, offered_.has(Extension::smtputf8));
   if (!parsed) {
-    return Refusal{.reason = reason_of(parsed.error()), .detail = std::string(*text)};
+    return Refusal{.reason = reason_of(parsed.error(), Reason::malformed_sender),
+                   .detail = std::string(*text)};
   }
   const auto parameters = parse_parameters(EnvelopeCommand::mail, parsed->rest, offered_);
   if (!parameters) {
@@ -291,7 +307,8 @@ Dialogue::Decision Dialogue::decide_mail(std::string_view argument) {
   if (size_limit_ != 0 && parameters->octets > size_limit_) {
     return Refusal{.reason = Reason::message_too_big};
   }
-  transaction_ = {.smtputf8 = parameters->smtputf8,
+  transaction_ = {.is_begun = true,
+                  .smtputf8 = parameters->smtputf8,
                   .is_binary = parameters->is_binary,
                   .sender_is_refused_for_foreign =
                       policy_->require_local_sender && client_.zone == rules::Zone::internal &&
@@ -300,7 +317,7 @@ Dialogue::Decision Dialogue::decide_mail(std::string_view argument) {
 }
 
 Dialogue::Decision Dialogue::decide_rcpt(std::string_view argument, Output& out) {
-  if (transaction_.chunking != Chunking::none) {
+  if ((!transaction_.is_begun && !observes()) || transaction_.chunking != Chunking::none) {
     return Refusal{.reason = Reason::bad_sequence};
   }
   const auto text = behind_keyword(argument, "TO:");
@@ -309,7 +326,8 @@ Dialogue::Decision Dialogue::decide_rcpt(std::string_view argument, Output& out)
   }
   const auto parsed = rules::parse_forward_path(*text, transaction_.smtputf8);
   if (!parsed) {
-    return Refusal{.reason = reason_of(parsed.error()), .detail = std::string(*text)};
+    return Refusal{.reason = reason_of(parsed.error(), Reason::malformed_address),
+                   .detail = std::string(*text)};
   }
   const auto parameters = parse_parameters(EnvelopeCommand::rcpt, parsed->rest, offered_);
   if (!parameters) {
@@ -369,6 +387,9 @@ void Dialogue::forward(std::string_view line, Answer answer, Output& out) {
     read_chunk({}, out);
     return;
   }
+  if (answer == Answer::rset || answer == Answer::ehlo || answer == Answer::helo) {
+    transaction_.is_begun = false;
+  }
   holds_client_ = is_synchronising(answer) || !offered_.has(Extension::pipelining);
   client_must_wait_ = holds_client_;
   if (answer == Answer::rcpt) {
@@ -392,13 +413,16 @@ void Dialogue::refuse(const Refusal& refusal, Output& out) {
   if (refusal.counts == Counts::as_error) {
     report_refusal(refusal, out);
   }
+  const Reason limit = count_refusal(refusal.counts);
   if (observes()) {
+    if (limit != Reason::none) {
+      report_refusal({.reason = limit}, out);
+    }
     if (refusal.ends_session) {
       become_opaque(out);
     }
     return;
   }
-  const Reason limit = count_refusal(refusal.counts);
   if (limit != Reason::none) {
     answer(render_reply(limit), out);
     return end_after_replies(limit, out);
@@ -407,18 +431,20 @@ void Dialogue::refuse(const Refusal& refusal, Output& out) {
   if (refusal.ends_session) {
     return end_after_replies(refusal.reason, out);
   }
-  pause_after_refusal();
+  if (refusal.counts != Counts::as_neither) {
+    pause_after_refusal();
+  }
 }
 
 // The limit that this refusal reaches, if any.
 Reason Dialogue::count_refusal(Counts counts) {
   switch (counts) {
     case Counts::as_error:
-      return ++errors_ < settings_->max_errors ? Reason::none : Reason::too_many_errors;
+      return ++errors_ == settings_->max_errors ? Reason::too_many_errors : Reason::none;
     case Counts::as_refused_recipient:
-      return ++refused_recipients_ < settings_->max_refused_recipients
-                 ? Reason::none
-                 : Reason::too_many_refused_recipients;
+      return ++refused_recipients_ == settings_->max_refused_recipients
+                 ? Reason::too_many_refused_recipients
+                 : Reason::none;
     case Counts::as_neither:
       break;
   }
@@ -464,6 +490,8 @@ void Dialogue::end_body(Output& out) {
     out.to_server(".\r\n");
   }
   replies_.push(Answer::end_of_data);
+  transaction_.is_begun = false;
+  idle_commands_ = 0;
   holds_client_ = !offered_.has(Extension::pipelining);
   client_must_wait_ = holds_client_;
   phase_ = Phase::commands;
@@ -488,7 +516,8 @@ Reason Dialogue::refusal_of_chunk() const {
   if (!offered_.has(Extension::chunking)) {
     return Reason::forbidden_command;
   }
-  if (!transaction_.is_open || transaction_.chunking == Chunking::refused) {
+  if (!transaction_.is_open || transaction_.chunking == Chunking::refused ||
+      transaction_.data_was_refused) {
     return Reason::bad_sequence;
   }
   if (transaction_.accepted_recipients == 0) {
@@ -507,12 +536,15 @@ void Dialogue::begin_chunk(Reason refusal) {
   chunk_refusal_ = refusal;
   holds_client_ = false;
   if (refusal != Reason::none) {
-    transaction_.chunking = Chunking::refused;
+    // Without CHUNKING a client that tried it may still send the message whole.
+    const bool is_spoilt = transaction_.is_open && offered_.has(Extension::chunking);
+    transaction_.chunking = is_spoilt ? Chunking::refused : transaction_.chunking;
     return;
   }
   message_is_open_ = true;
   transaction_.chunk_octets += chunk_.octets;
   transaction_.chunking = chunk_.is_last ? Chunking::complete : Chunking::open;
+  transaction_.is_begun = !chunk_.is_last;
 }
 
 std::size_t Dialogue::read_chunk(std::string_view input, Output& out) {
@@ -528,6 +560,7 @@ std::size_t Dialogue::read_chunk(std::string_view input, Output& out) {
   if (chunk_refusal_ != Reason::none) {
     refuse({.reason = chunk_refusal_}, out);
   } else {
+    idle_commands_ = chunk_.is_last ? 0 : idle_commands_;
     holds_client_ = !offered_.has(Extension::pipelining) && !replies_.empty();
     client_must_wait_ = holds_client_;
   }

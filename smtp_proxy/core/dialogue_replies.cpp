@@ -16,7 +16,8 @@ bool is_intermediate(std::uint16_t code) {
 
 }  // namespace
 
-std::size_t Dialogue::on_server(std::string_view input, Output& out) {
+std::size_t Dialogue::on_server(std::string_view input, bool server_is_behind, Output& out) {
+  server_is_behind_ = server_is_behind;
   std::size_t position = 0;
   while (position < input.size() && phase_ != Phase::ended) {
     const std::string_view rest = input.substr(position);
@@ -79,6 +80,7 @@ void Dialogue::on_reply(const Reply& reply, Output& out) {
 
 void Dialogue::on_unsolicited(const Reply& reply, Output& out) {
   if (phase_ == Phase::quitting || client_ended_) {
+    out.to_client += observes() ? reply.text : std::string_view{};
     return;
   }
   if (reply.code != 421) {
@@ -94,8 +96,8 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
       return code == 354 || is_refusal(code);
     case Answer::chunk:
     case Answer::last_chunk:
-      // Nobody can have taken what was not sent yet.
-      return is_refusal(code) || (code / 100 == 2 && phase_ != Phase::chunk);
+    case Answer::end_of_data:
+      return is_refusal(code) || (code / 100 == 2 && !is_owed_octets());
     case Answer::auth:
     case Answer::other:
       return true;
@@ -104,7 +106,6 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
     case Answer::helo:
     case Answer::mail:
     case Answer::rcpt:
-    case Answer::end_of_data:
     case Answer::rset:
     case Answer::noop:
     case Answer::quit:
@@ -114,6 +115,11 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
   return code / 100 == 2 || is_refusal(code);
 }
 
+// Nobody can have taken a message that was not sent whole.
+bool Dialogue::is_owed_octets() const {
+  return phase_ == Phase::chunk || server_is_behind_;
+}
+
 void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
   if (answer == Answer::ehlo || answer == Answer::helo) {
     return apply_hello(answer, reply, out);
@@ -121,17 +127,14 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
   out.to_client += reply.text;
   switch (answer) {
     case Answer::mail:
-      if (reply.is_positive()) {
-        transaction_.is_open = true;
-        transaction_.accepted_recipients =
-            0;  // a lax server takes RCPT before MAIL, forgets it here
-      }
+      transaction_.is_open = reply.is_positive();
       return;
     case Answer::rcpt:
       transaction_.awaited_recipients -= transaction_.awaited_recipients != 0 ? 1 : 0;
       transaction_.accepted_recipients += reply.is_positive() ? 1 : 0;
       return;
     case Answer::data:
+      transaction_.data_was_refused = reply.code != 354;
       if (reply.code == 354) {
         begin_body(out);
       }
@@ -196,7 +199,7 @@ void Dialogue::begin_body(Output& out) {
 }
 
 void Dialogue::apply_chunk(const Reply& reply, bool is_last, Output& out) {
-  if (phase_ == Phase::chunk && !observes()) {
+  if (is_owed_octets() && !observes()) {
     // Refused before its octets had all been sent: whether the server will read the rest as octets
     // or as commands is not known.
     if (reply.code == 421) {
@@ -218,7 +221,6 @@ void Dialogue::end_transaction(const Reply& reply, Output& out) {
   end_message(
       reply.is_positive() ? rules::MessageOutcome::accepted : rules::MessageOutcome::refused, out);
   transaction_ = {};
-  idle_commands_ = 0;
 }
 
 void Dialogue::flush_ours(Output& out) {

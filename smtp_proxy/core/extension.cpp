@@ -108,12 +108,27 @@ bool is_notify(std::string_view value) {
   }
 }
 
-// RFC 6533 3: as xtext, but that UTF-8 may stand as it is, and what may not stand as \x{2B}.
+// "\x{2B}": its length; 0: it is none.
+std::size_t embedded_character_length(std::string_view text) {
+  constexpr std::string_view kOpening = "\\x{";
+  const std::size_t end = text.find('}');
+  if (!text.starts_with(kOpening) || end == std::string_view::npos) {
+    return 0;
+  }
+  const std::string_view digits = text.substr(kOpening.size(), end - kOpening.size());
+  const bool is_number =
+      digits.size() >= 2 && digits.size() <= 6 && std::ranges::all_of(digits, is_upper_hex);
+  return is_number ? end + 1 : 0;
+}
+
+// RFC 6533 3: UTF-8 may stand as it is, and what may not is embedded by its number.
 bool is_utf8_address(std::string_view text) {
   while (!text.empty()) {
     const char c = text[0];
-    const bool is_qchar = c >= '!' && c <= '~' && c != '+' && c != '=';
-    const std::size_t octets = is_qchar ? 1 : rules::utf8_length(text);
+    const bool is_qchar = c >= '!' && c <= '~' && c != '+' && c != '=' && c != '\\';
+    const std::size_t octets = is_qchar    ? 1
+                               : c == '\\' ? embedded_character_length(text)
+                                           : rules::utf8_length(text);
     if (octets == 0) {
       return false;
     }
@@ -131,7 +146,7 @@ bool is_orcpt(std::string_view value) {
   const std::string_view type = value.substr(0, semicolon);
   const std::string_view address = value.substr(semicolon + 1);
   return is_xtext(type) &&
-         (is_xtext(address) || (equals_ignoring_case(type, "UTF-8") && is_utf8_address(address)));
+         (equals_ignoring_case(type, "UTF-8") ? is_utf8_address(address) : is_xtext(address));
 }
 
 // RFC 6710 5: from -9 to 9.

@@ -33,7 +33,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const SkippedLine skipped = skip_line(input);
   check(skipped.consumed <= input.size());
-  check(skipped.status != SkippedLine::Status::need_more ||
-        input.size() - skipped.consumed <= 1);
+  check(skipped.status != SkippedLine::Status::need_more || input.size() - skipped.consumed <= 1);
   return 0;
 }

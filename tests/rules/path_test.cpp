@@ -161,6 +161,18 @@ TEST(ParsePath, TakesUtf8WhereAgreed) {
       {"<u％foreign.test@example.org>", "<u％foreign.test@example.org>", "example.org", "r", ""},
       {"<u＠foreign.test@example.org>", "<u＠foreign.test@example.org>", "example.org", "r", ""},
       {"<foreign.test！u@example.org>", "<foreign.test！u@example.org>", "example.org", "r", ""},
+      // every other character that NFKC (Unicode 14) turns into one with %, !, @ or : in it
+      {"<x\u203cu@example.org>", "<x\u203cu@example.org>", "example.org", "r", ""},
+      {"<x\u2048u@example.org>", "<x\u2048u@example.org>", "example.org", "r", ""},
+      {"<x\u2049u@example.org>", "<x\u2049u@example.org>", "example.org", "r", ""},
+      {"<x\u2a74u@example.org>", "<x\u2a74u@example.org>", "example.org", "r", ""},
+      {"<x\ufe13u@example.org>", "<x\ufe13u@example.org>", "example.org", "r", ""},
+      {"<x\ufe15u@example.org>", "<x\ufe15u@example.org>", "example.org", "r", ""},
+      {"<x\ufe55u@example.org>", "<x\ufe55u@example.org>", "example.org", "r", ""},
+      {"<x\ufe57u@example.org>", "<x\ufe57u@example.org>", "example.org", "r", ""},
+      {"<x\ufe6au@example.org>", "<x\ufe6au@example.org>", "example.org", "r", ""},
+      {"<x\ufe6bu@example.org>", "<x\ufe6bu@example.org>", "example.org", "r", ""},
+      {"<x\uff1au@example.org>", "<x\uff1au@example.org>", "example.org", "r", ""},
   };
   for (const Accepted& row : rows) {
     expect_accepted(row, true);

@@ -220,6 +220,8 @@ INSTANTIATE_TEST_SUITE_P(
                      " ORCPT=rfc822;a+0D+0A"},
         ParameterRow{"OrcptUtf8", kRcpt, " ORCPT=UTF-8;\xc3\xb6\\x{2B}@in.example", Reason::none,
                      " ORCPT=UTF-8;\xc3\xb6\\x{2B}@in.example"},
+        ParameterRow{"OrcptUtf8Unembedded", kRcpt, " ORCPT=utf-8;\\x{zz@c", kSyntax},
+        ParameterRow{"OrcptUtf8XtextIsNoneThere", kRcpt, " ORCPT=utf-8;a+2Bb", kSyntax},
         ParameterRow{"OrcptBrokenUtf8", kRcpt, " ORCPT=utf-8;\xc3@in.example", kSyntax},
         ParameterRow{"OrcptUtf8OfOtherType", kRcpt, " ORCPT=rfc822;\xc3\xb6@c", kSyntax},
         ParameterRow{"OrcptLongest", kRcpt, kOrcpt, Reason::none, kOrcpt},

@@ -348,6 +348,110 @@ TEST_F(SessionTest, GivesAMailerTimeThatTakesABodySlowly) {
   EXPECT_TRUE(client_.heard.ends_with("354 go on\r\n")) << client_.heard;
 }
 
+TEST_F(SessionTest, CountsNoPieceOfAGreetingAsProgress) {
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  const Clock::time_point connected = Clock::now();
+  server_.send("220 in");
+  for (int i = 0; i < 100; ++i) {
+    loop_.step(Clock::now());
+  }
+  session.lock()->check_time(connected + settings_->greeting_timeout);
+  EXPECT_TRUE(run_until("it is too late", [&] { return client_.heard.starts_with("421 4.4.1"); }));
+}
+
+TEST_F(SessionTest, CountsNoPieceOfAnEndlessLineAsProgress) {
+  const std::weak_ptr<Session> session = session_;
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.send(std::string(2'100, 'x'));
+  ASSERT_TRUE(run_until("it is refused", [&] { return client_.heard.contains("500 5.5.2"); }));
+  const Clock::time_point refused = Clock::now();
+  client_.send("more of it");
+  for (int i = 0; i < 100; ++i) {
+    loop_.step(Clock::now());
+  }
+  session.lock()->check_time(refused + settings_->command_timeout);
+  EXPECT_TRUE(run_until("it is too late", [&] { return client_.heard.contains("421 4.4.2"); }));
+}
+
+// A mailer whose connection takes little at once, and a transaction with a recipient.
+class ChunkToASlowMailer : public SessionTest {
+ protected:
+  void begin() {
+    serve();
+    server_.send("220 inner\r\n");
+    ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+    exchange("EHLO client\r\n", "250-inner\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    exchange("MAIL FROM:<>\r\n", "250 sender\r\n");
+    exchange("RCPT TO:<postmaster>\r\n", "250 recipient\r\n");
+    shrink_send_buffer_of_peer(server_.socket);
+  }
+  // More than the connection takes while the mailer does not read.
+  void send_chunk(const std::string& before = {}) {
+    client_.send(before + "BDAT 60000 LAST\r\n" + std::string(60'000, 'q'));
+    for (int i = 0; i < 1'000; ++i) {
+      loop_.step(Clock::now());
+    }
+  }
+  void exchange(const std::string& command, const std::string& reply) {
+    client_.send(command);
+    ASSERT_TRUE(run_until(command, [&] { return server_.heard.ends_with(command); }));
+    server_.send(reply);
+    ASSERT_TRUE(run_until(reply, [&] { return client_.heard.ends_with(reply); }));
+  }
+  // How the connection ended after all that could be read of it.
+  boost::system::error_code end_of_server() {
+    boost::system::error_code error;
+    char octets[4096];
+    server_.socket.non_blocking(true);
+    EXPECT_TRUE(wait_until("the mailer's connection ends", [&] {
+      loop_.step(Clock::now());
+      client_.read();
+      error.clear();
+      while (!error) {
+        server_.heard.append(octets, server_.socket.read_some(net::buffer(octets), error));
+      }
+      return error != net::error::would_block;
+    }));
+    return error;
+  }
+};
+
+TEST_F(ChunkToASlowMailer, IsResetAtAStopThatCutsIt) {
+  const std::weak_ptr<Session> session = session_;
+  begin();
+  send_chunk();
+  session.lock()->end_session(rules::Reason::shutting_down);
+  EXPECT_EQ(end_of_server(), net::error::connection_reset) << server_.heard.size();
+  EXPECT_LT(server_.heard.size(), 60'000U);
+}
+
+TEST_F(ChunkToASlowMailer, IsNotAcceptedBeforeItWasSent) {
+  begin();
+  send_chunk();
+  server_.send("250 queued\r\n");
+  EXPECT_EQ(end_of_server(), net::error::connection_reset);
+  EXPECT_TRUE(run_until("an error is told", [&] { return client_.heard.contains("421 4.3.0"); }));
+  EXPECT_FALSE(client_.heard.contains("queued")) << client_.heard;
+}
+
+TEST_F(ChunkToASlowMailer, IsSentOnBehindAPause) {
+  settings_->refusals_before_delay = 1;
+  const std::weak_ptr<Session> session = session_;
+  begin();
+  client_.send("BDAT 2\r\nx");
+  ASSERT_TRUE(run_until("a chunk begins", [&] { return server_.heard.ends_with("x"); }));
+  send_chunk("yNONSENSE\r\n");
+  server_.send("250 two\r\n");
+  ASSERT_TRUE(run_until("nonsense is refused", [&] { return client_.heard.contains("500 "); }));
+  server_.heard.clear();
+  session.lock()->check_time(Clock::now() + std::chrono::seconds(1));
+  EXPECT_TRUE(run_until("all of it has come", [&] { return server_.heard.size() >= 60'000; }))
+      << server_.heard.size();
+}
+
 TEST_F(SessionTest, IsGoneSoonAfterItsLastReplyThoughTheClientStays) {
   settings_->closing_timeout = std::chrono::seconds(0);
   const std::weak_ptr<Session> session = session_;

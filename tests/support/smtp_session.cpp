@@ -126,7 +126,7 @@ void SmtpSession::client(std::string_view bytes) {
 void SmtpSession::server(std::string_view bytes) {
   run([&] {
     auto input = std::make_unique<std::string>(bytes);
-    conversation_.server_bytes(*input, output_);
+    conversation_.server_bytes(*input, false, output_);
     input_ = std::move(input);
   });
 }
