@@ -4,16 +4,10 @@
 #include <array>
 #include <utility>
 
+#include "tests/support/command_model.hpp"
+
 namespace postern::testing_support {
 namespace {
-
-std::string upper(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) {
-    c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  }
-  return result;
-}
 
 bool is_blank_or_control(char c) {
   const auto octet = static_cast<unsigned char>(c);
@@ -36,7 +30,7 @@ std::string_view path_of(std::string_view argument) {
 }
 
 bool is_local(std::string_view domain) {
-  std::string name = upper(domain);
+  std::string name = upper_case(domain);
   if (name.ends_with('.')) {
     name.pop_back();
   }
@@ -44,6 +38,10 @@ bool is_local(std::string_view domain) {
 }
 
 }  // namespace
+
+std::uint64_t GullibleServer::Habits::size_limit() const {
+  return size.starts_with("SIZE ") ? model_number(size.substr(5)).value_or(0) : 0;
+}
 
 GullibleServer::GullibleServer(const SessionSetup& setup, Habits habits)
     : setup_(setup), habits_(std::move(habits)) {
@@ -55,10 +53,18 @@ GullibleServer::GullibleServer(const SessionSetup& setup, Habits habits)
 void GullibleServer::read(std::string_view bytes) {
   for (const char c : bytes) {
     const bool is_second_half = was_cr_ && c == '\n';
-    was_cr_ = c == '\r';
-    if (is_second_half) {
+    was_cr_ = false;
+    if (is_closed_ || is_second_half) {
       continue;
     }
+    if (at_ == At::chunk) {
+      message_ += c;
+      if (--chunk_octets_ == 0) {
+        end_chunk();
+      }
+      continue;
+    }
+    was_cr_ = c == '\r';
     if (c == '\r' || c == '\n') {
       on_line();
       line_.clear();
@@ -69,9 +75,6 @@ void GullibleServer::read(std::string_view bytes) {
 }
 
 void GullibleServer::on_line() {
-  if (is_closed_) {
-    return;
-  }
   switch (at_) {
     case At::body:
       return on_body_line();
@@ -79,6 +82,7 @@ void GullibleServer::on_line() {
       misdeed("was sent more before it answered DATA", line_);
       return;
     case At::commands:
+    case At::chunk:
       return execute(line_);
   }
 }
@@ -89,8 +93,8 @@ void GullibleServer::on_body_line() {
     message_ += "\r\n";
     return;
   }
-  messages_.push_back(std::exchange(message_, {}));
-  recipients_ = 0;
+  messages_.push_back(message_);
+  begin_transaction(false);
   at_ = At::commands;
   say("BODY", "250 2.0.0");
 }
@@ -98,27 +102,38 @@ void GullibleServer::on_body_line() {
 void GullibleServer::execute(std::string_view line) {
   const auto* start = std::ranges::find_if_not(line, is_blank_or_control);
   line.remove_prefix(static_cast<std::size_t>(start - line.begin()));
-  const std::string verb = upper(line.substr(0, 4));
-  constexpr std::array<std::string_view, 8> kFine{"HELO", "EHLO", "MAIL", "RCPT",
-                                                  "DATA", "RSET", "NOOP", "QUIT"};
+  const std::string verb = upper_case(line.substr(0, 4));
+  constexpr std::array<std::string_view, 9> kFine{"HELO", "EHLO", "MAIL", "RCPT", "DATA",
+                                                  "BDAT", "RSET", "NOOP", "QUIT"};
   if (std::ranges::find(kFine, verb) == kFine.end()) {
     misdeed("executes a forbidden command", line);
-    return say("OTHER", "250 2.0.0");
+    say("OTHER", "250 2.0.0");
+    return;
   }
   check_order(verb);
+  check_message(verb, line);
   if (verb == "RCPT") {
     check_recipient(line.substr(4));
+  }
+  if (verb == "BDAT") {
+    return begin_chunk(line);
   }
   if (verb == "EHLO") {
     return say_ehlo();
   }
-  const std::size_t commands_before = replies_;
-  say(verb, verb == "DATA" ? "354" : verb == "QUIT" ? "221 2.0.0" : "250 2.0.0");
+  if (verb == "MAIL") {
+    next_is_binary_ = parameter_of(line, "BODY") == "BINARYMIME";
+  }
+  const bool is_accepted = say(verb, verb == "DATA"   ? "354"
+                                     : verb == "QUIT" ? "221 2.0.0"
+                                                      : "250 2.0.0");
   is_closed_ |= verb == "QUIT" && !habits_.is_mute;
-  if (verb == "DATA" && habits_.is_mute) {
-    at_ = At::awaits_data_reply;
-  } else if (verb == "DATA" && replies_ != commands_before && output_.ends_with(" go on\r\n")) {
-    at_ = At::body;
+  // As some servers do: the recipients are forgotten with it.
+  data_was_refused_ |= verb == "DATA" && !habits_.is_mute && !is_accepted;
+  if (verb == "DATA" && (habits_.is_mute || is_accepted)) {
+    at_ = habits_.is_mute ? At::awaits_data_reply : At::body;
+  } else if (habits_.is_mute && verb != "RCPT" && verb != "NOOP" && verb != "DATA") {
+    begin_transaction(false);  // whether that was accepted, the script says
   }
 }
 
@@ -134,19 +149,108 @@ void GullibleServer::check_order(std::string_view verb) {
   }
 }
 
+void GullibleServer::check_message(std::string_view verb, std::string_view line) {
+  if ((verb == "DATA" || verb == "RCPT") && chunks_ != Chunks::none) {
+    misdeed("gets DATA or RCPT behind BDAT", line);
+  }
+  if (verb == "DATA" && is_binary_) {
+    misdeed("gets a binary message by DATA", line);
+  }
+  const auto size = model_number(parameter_of(line, "SIZE").value_or(""));
+  if (verb == "MAIL" && size && size_limit_ > 0 && *size > size_limit_) {
+    misdeed("is told of a message that is too big", line);
+  }
+}
+
+bool GullibleServer::is_chunk_due(std::string_view line, std::uint64_t octets) {
+  if (habits_.is_mute) {
+    if (awaits_chunk_reply_) {
+      misdeed("gets BDAT before it answered the one before", line);
+    }
+    return !data_was_refused_;
+  }
+  if (!output_.empty()) {
+    misdeed("gets BDAT before its reply was read", line);
+  }
+  if (size_limit_ > 0 && (octets > size_limit_ || message_.size() > size_limit_ - octets)) {
+    misdeed("gets chunks of a message that is too big", line);
+  }
+  return may_be_chunked_ && has_mail_ && recipients_ > 0 && !data_was_refused_ &&
+         chunks_ != Chunks::refused;
+}
+
+void GullibleServer::begin_chunk(std::string_view line) {
+  std::string words = upper_case(line);
+  std::ranges::replace_if(words, is_blank_or_control, ' ');
+  const auto chunk = read_model_chunk(words);
+  if (!chunk || !is_chunk_due(line, chunk->octets)) {
+    misdeed("gets BDAT that it did not expect, and runs its octets", line);
+    say("BDAT", "503 5.5.1");
+    return;
+  }
+  chunks_ = Chunks::open;
+  chunk_octets_ = chunk->octets;
+  chunk_is_last_ = chunk->is_last;
+  chunk_mood_ = habits_.is_mute ? Mood::accept : next_mood();
+  if (chunk_mood_ == Mood::refuse_early || chunk_mood_ == Mood::accept_early) {
+    was_wild_ |= chunk_mood_ == Mood::accept_early;
+    say(chunk_mood_, "BDAT", "250 2.0.0");
+  }
+  at_ = At::chunk;
+  if (chunk_octets_ == 0) {
+    end_chunk();
+  }
+}
+
+void GullibleServer::end_chunk() {
+  at_ = At::commands;
+  awaits_chunk_reply_ = habits_.is_mute;
+  bool is_accepted = chunk_mood_ == Mood::accept_early;
+  if (!is_accepted && chunk_mood_ != Mood::refuse_early) {
+    is_accepted = say(chunk_mood_, "BDAT", "250 2.0.0") || habits_.is_mute;
+  }
+  if (chunk_is_last_) {
+    messages_.push_back(message_);
+    begin_transaction(false);
+  } else if (!is_accepted) {
+    chunks_ = Chunks::refused;
+  }
+}
+
 void GullibleServer::on_accepted(std::string_view verb) {
   if (verb == "RCPT") {
     ++recipients_;
   } else if (verb == "HELO" || verb == "EHLO") {
-    may_be_pipelined_ = verb == "EHLO" && habits_.offers_pipelining;
-    recipients_ = 0;
-  } else if (verb == "RSET" || verb == "MAIL") {
-    recipients_ = 0;
+    const bool is_ehlo = verb == "EHLO";
+    may_be_pipelined_ = is_ehlo && habits_.offers_pipelining;
+    may_be_chunked_ = is_ehlo && habits_.offers_chunking;
+    size_limit_ = is_ehlo ? habits_.size_limit() : 0;
+    begin_transaction(false);
+  } else if (verb == "RSET") {
+    begin_transaction(false);
+  } else if (verb == "MAIL") {
+    begin_transaction(true);
+    is_binary_ = next_is_binary_;
   }
 }
 
-void GullibleServer::on_data_reply(bool is_354) {
-  at_ = is_354 ? At::body : At::commands;
+void GullibleServer::begin_transaction(bool has_mail) {
+  has_mail_ = has_mail;
+  is_binary_ = false;
+  data_was_refused_ = false;
+  recipients_ = 0;
+  chunks_ = Chunks::none;
+  message_.clear();
+}
+
+void GullibleServer::on_reply_said(std::string_view reply) {
+  if (at_ == At::awaits_data_reply) {
+    at_ = reply.starts_with("354") ? At::body : At::commands;
+    data_was_refused_ = at_ != At::body;
+  } else if (awaits_chunk_reply_ && !reply.starts_with('2') && chunks_ == Chunks::open) {
+    chunks_ = Chunks::refused;
+  }
+  awaits_chunk_reply_ = false;
 }
 
 void GullibleServer::check_recipient(std::string_view argument) {
@@ -159,7 +263,7 @@ void GullibleServer::check_recipient(std::string_view argument) {
     misdeed("reroutes a recipient", argument);
   }
   std::size_t at = path.find('@');
-  if (at == std::string_view::npos && upper(path).find("POSTMASTER") == std::string::npos) {
+  if (at == std::string_view::npos && upper_case(path).find("POSTMASTER") == std::string::npos) {
     misdeed("completes a domainless recipient", argument);
   }
   for (; at != std::string_view::npos; at = path.find('@', at + 1)) {
@@ -173,77 +277,105 @@ void GullibleServer::check_recipient(std::string_view argument) {
   }
 }
 
-// Most accept; of 256 moods sixteen answer at length, forty refuse, and one ends the session.
+// Most accept; of 256 moods sixteen answer at length, forty refuse, four break the protocol, and one
+// ends the session.
 GullibleServer::Mood GullibleServer::next_mood() {
   const std::size_t index = commands_++;
   const std::uint8_t mood = index < habits_.moods.size() ? habits_.moods[index] : 0;
-  if (mood == 255) {
-    return Mood::shut_down;
+  switch (mood) {
+    case 190:
+      return Mood::mismatch;
+    case 191:
+      return Mood::say_more;
+    case 192:
+      return Mood::say_nonsense;
+    case 193:
+      return Mood::accept_early;
+    case 255:
+      return Mood::shut_down;
+    default:
+      break;
   }
   if (mood >= 215) {
-    return mood % 2 == 0 ? Mood::later : Mood::never;
+    return mood % 2 == 0 ? Mood::later : mood % 4 == 3 ? Mood::refuse_early : Mood::never;
   }
   return mood >= 199 ? Mood::accept_at_length : Mood::accept;
 }
 
-void GullibleServer::say(std::string_view verb, std::string_view accepting) {
+bool GullibleServer::say(std::string_view verb, std::string_view accepting) {
+  return !habits_.is_mute && say(next_mood(), verb, accepting);
+}
+
+bool GullibleServer::say(Mood mood, std::string_view verb, std::string_view accepting) {
   if (habits_.is_mute) {
-    return;
+    return false;
   }
   const std::string tag = " \x01" + std::to_string(++replies_) + ' ' + std::string(verb);
   const std::string code(accepting.substr(0, 3));
-  const Mood mood = next_mood();
-  if (mood == Mood::accept || mood == Mood::accept_at_length) {
-    on_accepted(verb);
-  }
+  const std::string go_on = code == "354" ? " go on" : "";
   switch (mood) {
     case Mood::accept_at_length:
-      output_ += code + "-" + tag + "\r\n" + code + "\r\n";
-      if (code != "354") {
-        return;
-      }
-      output_.resize(output_.size() - 2);
-      output_ += " go on\r\n";
-      return;
+      on_accepted(verb);
+      output_ += code + "-" + tag + "\r\n" + code + go_on + "\r\n";
+      return true;
     case Mood::accept:
-      output_ += std::string(accepting) + tag + (code == "354" ? " go on" : "") + "\r\n";
-      return;
+    case Mood::accept_early:
+      on_accepted(verb);
+      output_ += std::string(accepting) + tag + go_on + "\r\n";
+      return true;
+    case Mood::say_more:
+      on_accepted(verb);
+      was_wild_ = has_said_more_ = true;
+      output_ += std::string(accepting) + tag + go_on + "\r\n250 2.0.0 \x01" +
+                 std::to_string(++replies_) + " EXTRA\r\n";
+      return true;
     case Mood::later:
       output_ += "450 4.0.0" + tag + "\r\n";
-      return;
+      return false;
     case Mood::never:
+    case Mood::refuse_early:
       output_ += "550-5.0.0" + tag + "\r\n550 5.0.0 never\r\n";
-      return;
+      return false;
+    case Mood::mismatch:
+      was_wild_ = true;
+      output_ += (code == "354" ? "250" : "354") + tag + "\r\n";
+      return false;
+    case Mood::say_nonsense:
+      was_wild_ = true;
+      output_ += "nonsense" + tag + "\r\n";
+      return false;
     case Mood::shut_down:
       output_ += "421 4.0.0" + tag + "\r\n";
       is_closed_ = true;
-      return;
+      return false;
   }
+  return false;
 }
 
 void GullibleServer::say_ehlo() {
   if (habits_.is_mute) {
-    return;
+    return begin_transaction(false);
   }
   const Mood mood = next_mood();
-  const std::string tag = " \x01" + std::to_string(++replies_) + " EHLO";
-  if (mood == Mood::shut_down) {
-    output_ += "421 4.0.0" + tag + "\r\n";
-    is_closed_ = true;
-    return;
-  }
-  if (mood == Mood::later || mood == Mood::never) {
-    output_ += "502 5.5.1" + tag + "\r\n";
+  if (mood != Mood::accept && mood != Mood::accept_at_length && mood != Mood::accept_early) {
+    say(mood == Mood::say_more ? Mood::mismatch : mood, "EHLO", "250");
     return;
   }
   on_accepted("EHLO");
-  output_ += "250-mx" + tag + "\r\n";
-  if (habits_.offers_pipelining) {
-    output_ += "250-PIPELINING\r\n";
-  }
+  std::string reply = "250-mx \x01" + std::to_string(++replies_) + " EHLO\r\n";
+  reply += habits_.offers_pipelining ? "250-PIPELINING\r\n" : "";
+  reply += habits_.size.empty() ? "" : "250-" + habits_.size + "\r\n";
+  reply += habits_.offers_binarymime ? "250-BINARYMIME\r\n" : "";
+  reply += habits_.offers_chunking ? "250-CHUNKING\r\n" : "";
   output_ +=
-      "250-SIZE 1000\r\n250-SMTPUTF8\r\n250-8BITMIME\r\n250-DSN\r\n250-STARTTLS\r\n"
-      "250-AUTH PLAIN\r\n250-BINARYMIME\r\n250 CHUNKING\r\n";
+      reply + "250-SMTPUTF8\r\n250-8BITMIME\r\n250-DSN\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n";
+}
+
+bool GullibleServer::is_inside_a_message() const {
+  // Who gets an answer that is none cannot know that there is a body now.
+  const bool is_secret = at_ == At::body && was_wild_ && message_.empty();
+  return !is_closed_ && !is_secret &&
+         (at_ == At::body || at_ == At::chunk || chunks_ == Chunks::open);
 }
 
 std::string GullibleServer::take_output(std::size_t most) {
@@ -253,6 +385,9 @@ std::string GullibleServer::take_output(std::size_t most) {
 }
 
 void GullibleServer::misdeed(std::string_view what, std::string_view line) {
+  if (has_said_more_) {
+    return;  // a reply too many passes for the answer to another command: that is its own fault
+  }
   misdeeds_.push_back(std::string(what) + ": " + std::string(line.substr(0, 200)));
 }
 

@@ -1,13 +1,11 @@
 #include "tests/support/hostile_session.hpp"
 
 #include <algorithm>
-#include <charconv>
+#include <array>
 #include <optional>
 
-#include "smtp_proxy/core/extension.hpp"
-#include "smtp_proxy/core/line.hpp"
 #include "smtp_proxy/core/reply.hpp"
-#include "tests/support/body_model.hpp"
+#include "tests/support/replay.hpp"
 
 namespace postern::testing_support {
 namespace {
@@ -15,185 +13,14 @@ namespace {
 using smtp_proxy::BareNewline;
 using smtp_proxy::EarlyTalker;
 using smtp_proxy::End;
-using smtp_proxy::LineStatus;
 using smtp_proxy::Reply;
 using smtp_proxy::ReplyStatus;
+using smtp_proxy::UnauthorisedPipelining;
+using smtp_proxy::Wait;
 
 constexpr std::size_t kLargestPiece = 4096;
 // Twice what both backlogs and 128 answers of ours can come to.
 constexpr std::size_t kMostHeld = 192UL * 1024;
-
-// "\x01" "3 RCPT" of the gullible server's replies. Replies of ours are printable: no client can
-// have its words echoed as one.
-struct Tag {
-  std::size_t number = 0;
-  std::string verb;
-};
-
-std::optional<Tag> tag_of(std::string_view reply) {
-  const std::size_t hash = reply.find(" \x01");
-  if (hash == std::string_view::npos || hash > 10) {
-    return std::nullopt;
-  }
-  Tag tag;
-  const char* end = reply.data() + reply.size();
-  const auto [rest, error] = std::from_chars(reply.data() + hash + 2, end, tag.number);
-  if (error != std::errc{} || rest == end) {
-    return std::nullopt;
-  }
-  const std::string_view verb(rest + 1, static_cast<std::size_t>(end - rest - 1));
-  tag.verb = verb.substr(0, verb.find_first_of(" \r"));
-  return tag;
-}
-
-std::string verb_of(std::string_view line) {
-  std::string verb(line.substr(0, line.find(' ')));
-  for (char& c : verb) {
-    c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  }
-  return verb;
-}
-
-// Reads what the client said beside what it was answered: one answer for each command, in order,
-// and a 2xx for a message only from the server.
-class Replay {
- public:
-  Replay(const HostilePlan& plan, const Seen& seen, const GullibleServer& server,
-         std::vector<std::string>& broken)
-      : plan_(plan), seen_(seen), server_(server), broken_(broken), client_(plan.client) {}
-
-  void run() {
-    std::string_view replies = seen_.to_client;
-    bool is_greeting = true;
-    while (!replies.empty()) {
-      const Reply reply = smtp_proxy::take_reply(replies);
-      if (reply.status != ReplyStatus::complete) {
-        return fail("the client cannot read a reply", replies);
-      }
-      replies.remove_prefix(reply.text.size());
-      if (is_over_) {
-        return fail("a reply behind the end", reply.text);
-      }
-      if (is_greeting) {
-        is_over_ = reply.code != 220;
-      } else {
-        on_reply(reply);
-      }
-      is_greeting = false;
-    }
-    check_end();
-  }
-
- private:
-  void fail(std::string_view what, std::string_view text) {
-    broken_.push_back(std::string(what) + ": " + std::string(text.substr(0, 200)));
-  }
-
-  void on_reply(const Reply& reply) {
-    const auto tag = tag_of(reply.text);
-    if (tag) {
-      if (tag->number != ++tags_) {
-        fail("the server's replies are not in order", reply.text);
-      }
-    }
-    is_over_ = reply.code == 421;
-    if (is_over_ && !tag) {
-      return;
-    }
-    if (is_inside_a_body_) {
-      on_body_reply(reply, tag);
-    } else {
-      on_command_reply(reply, tag);
-    }
-  }
-
-  void on_body_reply(const Reply& reply, const std::optional<Tag>& tag) {
-    const auto body = take_strict_body(client_);
-    if (!body) {
-      return fail("a reply to a body that has not ended", reply.text);
-    }
-    is_inside_a_body_ = false;
-    client_.remove_prefix(body->consumed);
-    const bool is_rejected =
-        plan_.setup.settings.bare_newline == BareNewline::reject && has_bare_newline(body->text);
-    if (is_rejected) {
-      is_over_ = true;
-      if (tag || reply.code != 550) {
-        fail("a body that was to be rejected", reply.text);
-      }
-      return;
-    }
-    if (!tag || tag->verb != "BODY") {
-      return fail("the reply to a message is not the server's", reply.text);
-    }
-    const std::size_t index = bodies_++;
-    if (index >= server_.messages().size() ||
-        server_.messages()[index] != normalise(unstuff_strictly(body->text))) {
-      fail("the server has another message than the client sent", body->text);
-    }
-  }
-
-  void on_command_reply(const Reply& reply, const std::optional<Tag>& tag) {
-    const smtp_proxy::Line line = smtp_proxy::take_line(client_, smtp_proxy::kLongestCommandOctets);
-    switch (line.status) {
-      case LineStatus::need_more:
-        return fail("a reply without a command", reply.text);
-      case LineStatus::bare_newline:
-        is_over_ = true;
-        if (tag || reply.code != 500) {
-          fail("a bare newline in a command was not refused", reply.text);
-        }
-        return;
-      case LineStatus::too_long: {
-        client_.remove_prefix(smtp_proxy::skip_line(client_).consumed);
-        if (tag || reply.code != 500) {
-          fail("an over-long line was not refused", reply.text);
-        }
-        return;
-      }
-      case LineStatus::complete:
-        break;
-    }
-    const std::string verb = verb_of(line.text);
-    client_.remove_prefix(line.consumed);
-    if (tag && tag->verb != verb) {
-      return fail("a reply to another command than " + verb, reply.text);
-    }
-    if (!tag && reply.code < 400 && !(verb == "VRFY" && reply.code == 252) &&
-        !(verb == "HELP" && reply.code == 214)) {
-      return fail("a success that the server did not say, to " + verb, reply.text);
-    }
-    is_inside_a_body_ = reply.code == 354;
-    is_over_ |= tag && verb == "QUIT";
-  }
-
-  void check_end() {
-    // Where the session came to its own end, every command has had its reply.
-    if (seen_.end != End::close || seen_.reason != rules::Reason::none || is_over_) {
-      return;
-    }
-    if (is_inside_a_body_) {
-      return fail("the session ended gently inside a body", client_);
-    }
-    if (smtp_proxy::take_line(client_, smtp_proxy::kLongestCommandOctets).status ==
-        LineStatus::complete) {
-      fail("a command without a reply", client_);
-    }
-    if (tags_ != server_.replies()) {
-      fail("a reply of the server is missing", seen_.to_client);
-    }
-  }
-
-  const HostilePlan& plan_;
-  const Seen& seen_;
-  const GullibleServer& server_;
-  std::vector<std::string>& broken_;
-  std::string_view client_;
-  std::size_t tags_ = 0;
-  std::size_t bodies_ = 0;
-  bool is_inside_a_body_ = false;
-  bool is_over_ = false;
-};
 
 class Scene {
  public:
@@ -202,7 +29,7 @@ class Scene {
 
   HostileResult run() {
     if (!plan_.speaks_early) {
-      session_.server(server_.take_output(kLargestPiece));
+      server_turn(kLargestPiece);
       after_step();
     }
     // Each step moves something; the limit is for the one that does not.
@@ -213,14 +40,7 @@ class Scene {
       }
       after_step();
     }
-    for (const std::string& misdeed : server_.misdeeds()) {
-      result_.broken.push_back("the server " + misdeed);
-    }
-    if (session_.has_ended() && server_.is_inside_a_body() &&
-        result_.seen.end != End::reset_server) {
-      result_.broken.emplace_back("the server may take the part for a message");
-    }
-    Replay(plan_, result_.seen, server_, result_.broken).run();
+    check();
     return std::move(result_);
   }
 
@@ -231,8 +51,19 @@ class Scene {
                                     : plan_.schedule[step % plan_.schedule.size()];
     const std::size_t size = choice >= 0xfe ? kLargestPiece : 1 + choice / 2;
     const bool prefers_client = choice % 2 == 0;
-    return prefers_client ? client_turn(size) || server_turn(size)
-                          : server_turn(size) || client_turn(size);
+    return (prefers_client ? client_turn(size) || server_turn(size)
+                           : server_turn(size) || client_turn(size)) ||
+           let_time_pass();
+  }
+
+  // A pause ends; and where nobody knows what the server is at, it may never answer, nor close.
+  bool let_time_pass() {
+    const bool is_pause = session_.conversation().dialogue().wait() == Wait::pause;
+    if (!is_pause && !plan_.setup.observe && !server_.was_wild()) {
+      return false;
+    }
+    session_.timeout();
+    return true;
   }
 
   bool client_turn(std::size_t size) {
@@ -244,8 +75,14 @@ class Scene {
     }
     const std::string_view piece = std::string_view(plan_.client).substr(sent_, size);
     sent_ += piece.size();
-    session_.client(piece);
+    give(piece, &SmtpSession::client);
     return true;
+  }
+
+  void give(std::string_view bytes, void (SmtpSession::*to)(std::string_view)) {
+    for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), plan_.piece))) {
+      (session_.*to)(bytes.substr(0, plan_.piece));
+    }
   }
 
   bool end_client() {
@@ -256,7 +93,10 @@ class Scene {
 
   bool server_turn(std::size_t size) {
     if (server_.has_output()) {
-      session_.server(server_.take_output(size));
+      const std::string said = server_.take_output(size);
+      server_said_ += said;
+      note_replies();
+      give(said, &SmtpSession::server);
       return true;
     }
     if (server_.is_closed() || result_.seen.server_was_shut_down) {
@@ -264,6 +104,40 @@ class Scene {
       return true;
     }
     return false;
+  }
+
+  // When the client spoke, as against when it was answered, decides whether it waited.
+  void note_replies() {
+    while (true) {
+      const Reply reply = smtp_proxy::take_reply(std::string_view(server_said_).substr(noted_));
+      if (reply.status != ReplyStatus::complete) {
+        return;
+      }
+      if (noted_ > 0) {  // behind the greeting
+        sent_at_reply_.push_back(sent_);
+      }
+      noted_ += reply.text.size();
+    }
+  }
+
+  void check() {
+    const Course course{.plan = plan_,
+                        .seen = result_.seen,
+                        .server = server_,
+                        .sent_at_reply = sent_at_reply_,
+                        .server_said = server_said_,
+                        .sent = sent_};
+    const auto broken = plan_.setup.observe ? replay_observed(course) : replay(course);
+    if (!plan_.setup.observe) {
+      for (const std::string& misdeed : server_.misdeeds()) {
+        result_.broken.push_back("the server " + misdeed);
+      }
+      if (session_.has_ended() && server_.is_inside_a_message() &&
+          result_.seen.end != End::reset_server) {
+        result_.broken.emplace_back("the server may take the part for a message");
+      }
+    }
+    result_.broken.insert(result_.broken.end(), broken.begin(), broken.end());
   }
 
   void after_step() {
@@ -285,6 +159,9 @@ class Scene {
   GullibleServer server_;
   HostileResult result_;
   std::size_t sent_ = 0;
+  std::string server_said_;
+  std::size_t noted_ = 0;
+  std::vector<std::size_t> sent_at_reply_;
   bool has_client_ended_ = false;
 };
 
@@ -315,37 +192,119 @@ class Reader {
   std::string_view text_;
 };
 
-void perform(std::uint8_t act, Reader& script, SmtpSession& session) {
-  switch (act % 16) {
-    case 0:
-      return session.client_eof();
-    case 1:
-      return session.server_eof();
-    case 2:
-      return session.timeout();
-    case 3:
-      return session.end_session(rules::Reason::shutting_down);
-    case 4:
-      return session.unreachable(rules::UpstreamError::timed_out);
-    case 5:
-      return session.server("220 mx\r\n");
-    case 6:
-      return session.server("250-mx\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250 DSN\r\n");
-    case 7:
-      return session.server("354 go on\r\n");
-    case 8:
-    case 9:
-      return session.server("250 ok\r\n");
-    case 10:
-      return session.server("550 no\r\n");
-    case 11:
-    case 12:
-      return session.server(script.take(script.octet()));
-    default:
-      if (session.conversation().wants_client_bytes()) {
-        session.client(script.take(script.octet()));
+constexpr std::string_view kEhlo = "250-mx\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250 DSN\r\n";
+constexpr std::string_view kNewerEhlo =
+    "250-mx\r\n250-PIPELINING\r\n250-BINARYMIME\r\n250-SIZE 99\r\n250 CHUNKING\r\n";
+
+// Any bytes from both sides, and what must hold whatever they are.
+class Chaos {
+ public:
+  explicit Chaos(const SessionSetup& setup)
+      : setup_(setup), session_(setup), server_(setup, {.moods = {}, .is_mute = true}) {}
+
+  std::vector<std::string> run(Reader script) {
+    while (!script.empty() && !session_.has_ended()) {
+      perform(script.octet(), script);
+      after_step();
+    }
+    if (!setup_.observe) {
+      for (const std::string& misdeed : server_.misdeeds()) {
+        broken_.push_back("the server " + misdeed);
       }
+    }
+    return std::move(broken_);
   }
+
+ private:
+  void perform(std::uint8_t act, Reader& script) {
+    switch (act % 16) {
+      case 0:
+        return session_.client_eof();
+      case 1:
+        return session_.server_eof();
+      case 2:
+        return session_.timeout();
+      case 3:
+        return session_.end_session(rules::Reason::shutting_down);
+      case 4:
+        return session_.unreachable(rules::UpstreamError::timed_out);
+      case 5:
+        return session_.server("220 mx\r\n");
+      case 6:
+        return session_.server(act & 16U ? kNewerEhlo : kEhlo);
+      case 7:
+        return session_.server("354 go on\r\n");
+      case 8:
+      case 9:
+        return session_.server("250 ok\r\n");
+      case 10:
+        return session_.server("550 no\r\n");
+      case 11:
+      case 12:
+        return session_.server(script.take(script.octet()));
+      default:
+        if (session_.conversation().wants_client_bytes()) {
+          const std::string_view bytes = script.take(script.octet());
+          client_said_ += bytes;
+          session_.client(bytes);
+        }
+    }
+  }
+
+  void after_step() {
+    const Seen seen = session_.take();
+    if (session_.conversation().held_octets() > kMostHeld) {
+      broken_.emplace_back("too much is held");
+    }
+    if (setup_.observe) {
+      to_server_ += seen.to_server;
+      if (!client_said_.starts_with(to_server_)) {
+        broken_.push_back("the server hears something else than the client said: " + to_server_);
+      }
+      return;
+    }
+    // The first thing that the client hears after DATA or a chunk went on is the answer to it.
+    if (server_.awaits_reply() && !seen.to_client.empty()) {
+      server_.on_reply_said(seen.to_client);
+    }
+    server_.read(seen.to_server);
+    check_replies(seen.to_client);
+    if (session_.has_ended() && server_.is_inside_a_message() && seen.end != End::reset_server) {
+      broken_.emplace_back("the server may take the part for a message");
+    }
+  }
+
+  void check_replies(std::string_view replies) {
+    while (!replies.empty()) {
+      const Reply reply = smtp_proxy::take_reply(replies);
+      if (reply.status != ReplyStatus::complete) {
+        broken_.push_back("the client cannot read a reply: " + std::string(replies));
+        return;
+      }
+      replies.remove_prefix(reply.text.size());
+    }
+  }
+
+  const SessionSetup& setup_;
+  SmtpSession session_;
+  GullibleServer server_;
+  std::vector<std::string> broken_;
+  std::string client_said_;
+  std::string to_server_;
+};
+
+SessionSetup take_setup(Reader& reader) {
+  const std::uint8_t flags = reader.octet();
+  return setup_from(flags, (flags & 128U) != 0 ? reader.octet() : 0);
+}
+
+// What only newer inputs say of the server.
+void apply_offer(std::uint8_t offer, GullibleServer::Habits& habits) {
+  constexpr std::array<const char*, 6> kSizes{"SIZE 1000", "SIZE 20", "SIZE 0",
+                                              "SIZE",      "",        "SIZE 70"};
+  habits.offers_chunking = offer % 4 != 3;
+  habits.offers_binarymime = (offer & 4U) == 0;
+  habits.size = kSizes[offer / 8 % kSizes.size()];
 }
 
 }  // namespace
@@ -355,58 +314,38 @@ HostileResult run_hostile(const HostilePlan& plan) {
 }
 
 std::vector<std::string> run_chaos(const SessionSetup& setup, std::string_view script) {
-  SmtpSession session(setup);
-  GullibleServer server(setup, {.moods = {}, .offers_pipelining = true, .is_mute = true});
-  std::vector<std::string> broken;
-  Reader reader(script);
-  while (!reader.empty() && !session.has_ended()) {
-    perform(reader.octet(), reader, session);
-    const Seen seen = session.take();
-    // The first thing that the client hears after DATA went on is the answer to it.
-    if (server.awaits_data_reply() && !seen.to_client.empty()) {
-      server.on_data_reply(seen.to_client.starts_with("354"));
-    }
-    server.read(seen.to_server);
-    for (std::string_view replies = seen.to_client; !replies.empty();) {
-      const Reply reply = smtp_proxy::take_reply(replies);
-      if (reply.status != ReplyStatus::complete) {
-        broken.push_back("the client cannot read a reply: " + std::string(replies));
-        break;
-      }
-      replies.remove_prefix(reply.text.size());
-    }
-    if (session.conversation().held_octets() > kMostHeld) {
-      broken.emplace_back("too much is held");
-    }
-    if (session.has_ended() && server.is_inside_a_body() && seen.end != End::reset_server) {
-      broken.emplace_back("the server may take the part for a message");
-    }
-  }
-  for (const std::string& misdeed : server.misdeeds()) {
-    broken.push_back("the server " + misdeed);
-  }
-  return broken;
+  return Chaos(setup).run(Reader(script));
 }
 
-SessionSetup setup_from(std::uint8_t flags) {
+SessionSetup setup_from(std::uint8_t flags, std::uint8_t more) {
+  constexpr std::size_t kNever = 1'000'000;
   SessionSetup setup;
-  setup.settings.bare_newline = (flags & 1U) != 0 ? BareNewline::reject : BareNewline::normalize;
-  setup.settings.early_talker = (flags & 2U) != 0 ? EarlyTalker::wait : EarlyTalker::refuse;
+  smtp_proxy::Settings& settings = setup.settings;
+  settings.bare_newline = (flags & 1U) != 0 ? BareNewline::reject : BareNewline::normalize;
+  settings.early_talker = (flags & 2U) != 0 ? EarlyTalker::wait : EarlyTalker::refuse;
   setup.zone = (flags & 4U) != 0 ? rules::Zone::internal : rules::Zone::external;
   setup.require_local_sender = (flags & 8U) != 0;
   setup.allow_address_literals = (flags & 16U) != 0;
-  setup.settings.max_errors = (flags & 32U) != 0 ? 3 : 1000;
-  setup.settings.max_refused_recipients = (flags & 64U) != 0 ? 3 : 1000;
-  setup.settings.unauthorised_pipelining = smtp_proxy::UnauthorisedPipelining::wait;
-  setup.settings.refusals_before_delay = 100'000;
-  setup.settings.max_idle_commands = 100'000;
+  settings.max_errors = (flags & 32U) != 0 ? 3 : kNever;
+  settings.max_refused_recipients = (flags & 64U) != 0 ? 3 : kNever;
+  settings.unauthorised_pipelining =
+      (more & 1U) != 0 ? UnauthorisedPipelining::refuse : UnauthorisedPipelining::wait;
+  setup.observe = (more & 6U) == 6;
+  settings.max_recipients = (more & 8U) != 0 ? 2 : kNever;
+  settings.max_idle_commands = (more & 16U) != 0 ? 3 : kNever;
+  settings.refusals_before_delay = (more & 32U) != 0 ? 1 : kNever;
+  setup.allow_routing_characters = (more & 64U) != 0;
   return setup;
 }
 
 HostilePlan plan_from(std::string_view input) {
   Reader reader(input);
   HostilePlan plan;
-  plan.setup = setup_from(reader.octet());
+  const bool is_newer = !input.empty() && (static_cast<std::uint8_t>(input[0]) & 128U) != 0;
+  plan.setup = take_setup(reader);
+  if (is_newer) {
+    apply_offer(reader.octet(), plan.server);
+  }
   const std::uint8_t flags = reader.octet();
   plan.server.offers_pipelining = flags % 4 != 0;
   plan.speaks_early = flags >= 250;
@@ -414,6 +353,19 @@ HostilePlan plan_from(std::string_view input) {
   plan.schedule = reader.list();
   plan.client = reader.take(input.size());
   return plan;
+}
+
+std::vector<std::string> run_input(std::string_view input) {
+  if (input.empty()) {
+    return {};
+  }
+  Reader reader(input);
+  const bool is_chaos = reader.octet() % 2 != 0;
+  if (!is_chaos) {
+    return run_hostile(plan_from(input.substr(1))).broken;
+  }
+  const SessionSetup setup = take_setup(reader);
+  return run_chaos(setup, reader.take(input.size()));
 }
 
 }  // namespace postern::testing_support

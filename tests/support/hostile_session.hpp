@@ -2,6 +2,7 @@
 // whatever the client says: docs/invariants.md. Property tests and fuzzers share it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -19,6 +20,8 @@ struct HostilePlan {
   bool speaks_early = false;
   // Whose bytes come next and how many: the lowest bit chooses the side, the others the size.
   std::vector<std::uint8_t> schedule;
+  // Each turn's bytes are given in pieces of this size, and nothing happens between them.
+  std::size_t piece = static_cast<std::size_t>(-1);
 };
 
 struct HostileResult {
@@ -26,6 +29,7 @@ struct HostileResult {
   std::vector<std::string> broken;  // invariants, in words; empty if all hold
 };
 
+// With Policy::observe the server's misdeeds are nobody's fault: only that nothing is changed counts.
 [[nodiscard]] HostileResult run_hostile(const HostilePlan& plan);
 
 // Any bytes from both sides, ends of streams, timeouts and stops, in the order that `script` says:
@@ -33,8 +37,11 @@ struct HostileResult {
 [[nodiscard]] std::vector<std::string> run_chaos(const SessionSetup& setup,
                                                  std::string_view script);
 
-// The plan that the bytes of a fuzzer's input stand for.
+// Of a fuzzer's input: the plan that the bytes stand for, and either of the two runs.
 [[nodiscard]] HostilePlan plan_from(std::string_view input);
-[[nodiscard]] SessionSetup setup_from(std::uint8_t flags);
+[[nodiscard]] std::vector<std::string> run_input(std::string_view input);
+
+// `more`: what only newer inputs say; of 128 in `flags` they have it.
+[[nodiscard]] SessionSetup setup_from(std::uint8_t flags, std::uint8_t more = 0);
 
 }  // namespace postern::testing_support

@@ -1,0 +1,477 @@
+#include "tests/support/replay.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "smtp_proxy/core/reply.hpp"
+#include "tests/support/body_model.hpp"
+#include "tests/support/command_model.hpp"
+
+namespace postern::testing_support {
+namespace {
+
+using rules::Reason;
+using smtp_proxy::BareNewline;
+using smtp_proxy::End;
+using smtp_proxy::Reply;
+using smtp_proxy::ReplyStatus;
+using smtp_proxy::UnauthorisedPipelining;
+
+// "\x01" "3 RCPT" of the gullible server's replies. Replies of ours are printable: no client can
+// have its words echoed as one.
+struct Tag {
+  std::size_t number = 0;
+  std::string verb;
+};
+
+std::optional<Tag> tag_of(std::string_view reply) {
+  const std::size_t hash = reply.find(" \x01");
+  if (hash == std::string_view::npos || hash > 10) {
+    return std::nullopt;
+  }
+  Tag tag;
+  const char* end = reply.data() + reply.size();
+  const auto [rest, error] = std::from_chars(reply.data() + hash + 2, end, tag.number);
+  if (error != std::errc{} || rest == end) {
+    return std::nullopt;
+  }
+  const std::string_view verb(rest + 1, static_cast<std::size_t>(end - rest - 1));
+  tag.verb = verb.substr(0, verb.find_first_of(" \r"));
+  return tag;
+}
+
+bool is_idle(std::string_view verb) {
+  return verb == "NOOP" || verb == "RSET" || verb == "VRFY" || verb == "HELP" || verb == "EHLO" ||
+         verb == "HELO";
+}
+
+// What a client said may stand in the reply, but not at its end.
+bool says(const Reply& reply, Reason reason) {
+  return reply.text.ends_with(std::string(rules::info(reason).text) + "\r\n");
+}
+
+class Replay {
+ public:
+  explicit Replay(const Course& course)
+      : course_(course), settings_(course.plan.setup.settings), client_(course.plan.client) {}
+
+  std::vector<std::string> run() {
+    std::string_view replies = course_.seen.to_client;
+    for (bool is_greeting = true; !replies.empty() && !is_lost_; is_greeting = false) {
+      const Reply reply = smtp_proxy::take_reply(replies);
+      if (reply.status != ReplyStatus::complete) {
+        fail("the client cannot read a reply", replies);
+        return broken_;
+      }
+      replies.remove_prefix(reply.text.size());
+      if (is_over_) {
+        fail("a reply behind the end", reply.text);
+        return broken_;
+      }
+      if (is_greeting) {
+        is_over_ = reply.code != 220;
+      } else {
+        on_reply(reply, tag_of(reply.text));
+      }
+    }
+    if (!is_lost_) {
+      check_end();
+    }
+    return broken_;
+  }
+
+ private:
+  enum class Chunks { none, open, refused };
+
+  struct Transaction {
+    bool has_mail = false;
+    std::size_t forwarded = 0;  // recipients
+    std::size_t accepted = 0;
+    bool data_was_refused = false;
+    Chunks chunks = Chunks::none;
+    std::string text;  // of the chunks
+  };
+
+  void fail(std::string_view what, std::string_view text) {
+    broken_.push_back(std::string(what) + ": " + std::string(text.substr(0, 200)));
+  }
+
+  void require(bool holds, std::string_view what, std::string_view text) {
+    if (!holds) {
+      fail(what, text);
+    }
+  }
+
+  [[nodiscard]] std::size_t offset() const { return course_.plan.client.size() - client_.size(); }
+
+  // Did the client speak on before this reply of the server came?
+  [[nodiscard]] bool spoke_before(const Tag& tag) const {
+    return tag.number <= course_.sent_at_reply.size() &&
+           course_.sent_at_reply[tag.number - 1] > offset();
+  }
+
+  void on_reply(const Reply& reply, const std::optional<Tag>& tag) {
+    if (tag && tag->verb == "EXTRA") {
+      is_lost_ = true;  // nobody can say any more what answers what
+      return;
+    }
+    if (tag) {
+      require(tag->number == ++tags_, "the server's replies are not in order", reply.text);
+    }
+    if (!tag && reply.code == 421) {
+      return on_our_end(reply);
+    }
+    is_over_ = reply.code == 421;
+    if (!tag && reply.text.starts_with("554 5.5.0")) {
+      return on_unauthorised(reply);
+    }
+    require(!must_end_, "a client that did not wait was served", reply.text);
+    may_end_ = false;
+    if (is_inside_a_body_) {
+      on_body_reply(reply, tag);
+    } else {
+      on_command_reply(reply, tag);
+    }
+  }
+
+  void on_our_end(const Reply& reply) {
+    is_over_ = true;
+    if (says(reply, Reason::protocol_error)) {
+      require(course_.server.was_wild(), "a server that kept to the protocol is blamed",
+              reply.text);
+    }
+    if (says(reply, Reason::too_many_errors)) {
+      require(refusals_ + 1 >= settings_.max_errors, "too few errors for an end", reply.text);
+    }
+    if (says(reply, Reason::too_many_refused_recipients)) {
+      require(refusals_ + 1 >= settings_.max_refused_recipients,
+              "too few refused recipients for an end", reply.text);
+    }
+    if (says(reply, Reason::too_many_idle_commands)) {
+      require(is_idle(model_verb(read_model_line(client_).text)) &&
+                  idle_at_most_ + 1 > settings_.max_idle_commands,
+              "too few idle commands for an end", reply.text);
+    }
+  }
+
+  void on_unauthorised(const Reply& reply) {
+    is_over_ = true;
+    const ModelLine line = read_model_line(client_);
+    const bool is_in_place = line.kind == LineKind::whole &&
+                             must_be_waited_for(model_verb(line.text)) &&
+                             line.length < client_.size();
+    require(settings_.unauthorised_pipelining == UnauthorisedPipelining::refuse &&
+                (must_end_ || may_end_ || is_in_place),
+            "a client that waited is refused", reply.text);
+  }
+
+  [[nodiscard]] bool must_be_waited_for(std::string_view verb) const {
+    return verb == "EHLO" || verb == "HELO" || verb == "DATA" ||
+           (!offers_pipelining_ && verb != "QUIT");
+  }
+
+  void on_body_reply(const Reply& reply, const std::optional<Tag>& tag) {
+    const auto body = take_strict_body(client_);
+    if (!body) {
+      return fail("a reply to a body that has not ended", reply.text);
+    }
+    is_inside_a_body_ = false;
+    client_.remove_prefix(body->consumed);
+    const bool is_rejected =
+        settings_.bare_newline == BareNewline::reject && has_bare_newline(body->text);
+    if (is_rejected) {
+      is_over_ = true;
+      return require(!tag && reply.code == 550, "a body that was to be rejected", reply.text);
+    }
+    if (!tag || tag->verb != "BODY") {
+      return fail("the reply to a message is not the server's", reply.text);
+    }
+    may_end_ = !offers_pipelining_ && spoke_before(*tag);
+    on_message(normalise(unstuff_strictly(body->text)), reply);
+  }
+
+  void on_message(const std::string& text, const Reply& reply) {
+    const std::size_t index = bodies_++;
+    require(index < course_.server.messages().size() && course_.server.messages()[index] == text,
+            "the server has another message than the client sent", text);
+    transaction_ = {};
+    idle_at_least_ = 0;
+    idle_at_most_ = reply.is_positive() ? 0 : idle_at_most_;
+  }
+
+  void on_command_reply(const Reply& reply, const std::optional<Tag>& tag) {
+    if (client_.starts_with("\x16\x03")) {
+      return on_foreign_protocol(reply, tag);
+    }
+    const ModelLine line = read_model_line(client_);
+    switch (line.kind) {
+      case LineKind::unfinished:
+        return fail("a reply without a command", reply.text);
+      case LineKind::bare_newline:
+        is_over_ = true;
+        return require(!tag && reply.code == 500, "a bare newline in a command was not refused",
+                       reply.text);
+      case LineKind::too_long:
+        // The bare newline behind an over-long line has a reply of its own.
+        client_.remove_prefix(line.length);
+        ++refusals_;
+        return require(!tag && reply.code == 500, "an over-long line was not refused", reply.text);
+      case LineKind::whole:
+        break;
+    }
+    const std::string_view word = line.text.substr(0, line.text.find(' '));
+    if (is_http_method(word) && is_clean(line.text)) {
+      return on_foreign_protocol(reply, tag);
+    }
+    if (says(reply, Reason::not_smtp)) {
+      require(is_http_method(upper_case(word)), "SMTP is taken for another protocol", line.text);
+      return on_foreign_protocol(reply, tag);
+    }
+    client_.remove_prefix(line.length);
+    on_command(line.text, reply, tag);
+  }
+
+  void on_foreign_protocol(const Reply& reply, const std::optional<Tag>& tag) {
+    is_over_ = true;
+    require(!tag && reply.code == 554, "another protocol than SMTP was not refused", reply.text);
+  }
+
+  void on_command(std::string_view line, const Reply& reply, const std::optional<Tag>& tag) {
+    const std::string verb = model_verb(line);
+    if (tag && tag->verb != verb) {
+      return fail("a reply to another command than " + verb, reply.text);
+    }
+    count_idle(verb, tag.has_value(), reply);
+    if (verb == "BDAT") {
+      return on_chunk(line, reply, tag);
+    }
+    if (!tag) {
+      return check_our_answer(verb, line, reply);
+    }
+    follow(verb, reply);
+    must_end_ = settings_.unauthorised_pipelining == UnauthorisedPipelining::refuse &&
+                must_be_waited_for(verb) && spoke_before(*tag);
+    if (verb == "EHLO" || verb == "HELO") {
+      begin_anew(verb, reply);
+    }
+    is_inside_a_body_ = reply.code == 354;
+    is_over_ |= verb == "QUIT";
+  }
+
+  // Whether a refused one counts is not said: between the two numbers both are right.
+  void count_idle(std::string_view verb, bool is_forwarded, const Reply& reply) {
+    if (!is_idle(verb)) {
+      return;
+    }
+    ++idle_at_most_;
+    idle_at_least_ += is_forwarded || reply.code < 400 ? 1 : 0;
+    require(idle_at_least_ <= settings_.max_idle_commands, "more idle commands than may be",
+            reply.text);
+  }
+
+  void check_our_answer(std::string_view verb, std::string_view line, const Reply& reply) {
+    ++refusals_;
+    if (reply.code < 400) {
+      return require((verb == "VRFY" && reply.code == 252) || (verb == "HELP" && reply.code == 214),
+                     "a success that the server did not say", reply.text);
+    }
+    if (reply.code == 452) {
+      require(verb == "RCPT" && transaction_.forwarded >= settings_.max_recipients,
+              "too few recipients to refuse one more", reply.text);
+    }
+    if (reply.code == 552) {
+      const auto size = model_number(parameter_of(line, "SIZE").value_or(""));
+      require(verb == "MAIL" && size && size_limit_ > 0 && *size > size_limit_,
+              "the message is not too big", reply.text);
+    }
+  }
+
+  // The server's reply to what went on.
+  void follow(std::string_view verb, const Reply& reply) {
+    if (verb == "RCPT" || verb == "DATA") {
+      require(transaction_.chunks == Chunks::none, "RCPT or DATA went on behind BDAT", reply.text);
+    }
+    if (verb == "RCPT") {
+      ++transaction_.forwarded;
+      transaction_.accepted += reply.is_positive() ? 1 : 0;
+      require(transaction_.accepted <= settings_.max_recipients, "more recipients than may be",
+              reply.text);
+    }
+    if (verb == "DATA" && reply.code != 354) {
+      transaction_.data_was_refused = true;
+    }
+    if (verb == "RSET" && reply.is_positive()) {
+      transaction_ = {};
+    }
+    if (verb == "MAIL" && reply.is_positive()) {
+      transaction_ = {.has_mail = true};
+    }
+  }
+
+  void begin_anew(std::string_view verb, const Reply& reply) {
+    if (!reply.is_positive()) {
+      return;
+    }
+    const GullibleServer::Habits& habits = course_.plan.server;
+    const bool is_ehlo = verb == "EHLO";
+    transaction_ = {};
+    offers_pipelining_ = is_ehlo && habits.offers_pipelining;
+    offers_chunking_ = is_ehlo && habits.offers_chunking;
+    size_limit_ = is_ehlo ? habits.size_limit() : 0;
+    const std::string shown = upper_case(reply.text);
+    require(shown.contains("CHUNKING\r") == offers_chunking_,
+            "CHUNKING is not shown as it is offered", reply.text);
+    require(shown.contains("BINARYMIME\r") == (offers_chunking_ && habits.offers_binarymime),
+            "BINARYMIME is not shown as it is offered", reply.text);
+    require(!shown.contains("STARTTLS") && !shown.contains("AUTH"),
+            "an extension is shown that cannot be followed", reply.text);
+  }
+
+  [[nodiscard]] std::vector<int> why_not_due(const ModelChunk& chunk) const {
+    std::vector<int> codes;
+    if (!offers_chunking_) {
+      codes.push_back(502);
+    }
+    if (!transaction_.has_mail || transaction_.data_was_refused ||
+        transaction_.chunks == Chunks::refused) {
+      codes.push_back(503);
+    }
+    if (transaction_.accepted == 0) {
+      codes.push_back(554);
+    }
+    if (size_limit_ > 0 &&
+        (chunk.octets > size_limit_ || transaction_.text.size() > size_limit_ - chunk.octets)) {
+      codes.push_back(552);
+    }
+    return codes;
+  }
+
+  void on_chunk(std::string_view line, const Reply& reply, const std::optional<Tag>& tag) {
+    const auto chunk = read_model_chunk(line);
+    if (!chunk || !is_clean(line)) {
+      is_over_ = true;
+      return require(!tag && (reply.code == 501 || (!is_clean(line) && reply.code == 500)),
+                     "a chunk of unknown size was not refused", reply.text);
+    }
+    const std::vector<int> wrong = why_not_due(*chunk);
+    if (tag) {
+      require(wrong.empty(), "a chunk went on that was not due", reply.text);
+      return on_forwarded_chunk(*chunk, reply, *tag);
+    }
+    ++refusals_;
+    require(std::ranges::find(wrong, reply.code) != wrong.end(),
+            "a chunk is refused that is due, or for another reason", reply.text);
+    if (client_.size() < chunk->octets) {
+      return fail("a chunk is refused before its octets have come", reply.text);
+    }
+    client_.remove_prefix(chunk->octets);
+    if (transaction_.has_mail && reply.code != 502) {
+      transaction_.chunks = Chunks::refused;
+    }
+  }
+
+  void on_forwarded_chunk(const ModelChunk& chunk, const Reply& reply, const Tag& tag) {
+    const bool is_early = client_.size() < chunk.octets ||
+                          course_.sent_at_reply[tag.number - 1] < offset() + chunk.octets;
+    if (is_early) {
+      is_over_ = true;
+      require(reply.code >= 400, "a chunk is accepted before its octets have come", reply.text);
+      return require(course_.seen.end == End::reset_server || reply.code == 421,
+                     "the server may take the rest of a chunk for commands", reply.text);
+    }
+    transaction_.text += client_.substr(0, chunk.octets);
+    client_.remove_prefix(chunk.octets);
+    must_end_ = settings_.unauthorised_pipelining == UnauthorisedPipelining::refuse &&
+                must_be_waited_for("BDAT") && spoke_before(tag);
+    if (chunk.is_last) {
+      const std::string text = transaction_.text;
+      on_message(text, reply);
+    } else {
+      transaction_.chunks = reply.is_positive() ? Chunks::open : Chunks::refused;
+    }
+  }
+
+  [[nodiscard]] bool has_whole_command() const {
+    const ModelLine line = read_model_line(client_);
+    if (line.kind != LineKind::whole) {
+      return false;
+    }
+    const auto chunk = read_model_chunk(line.text);
+    return model_verb(line.text) != "BDAT" || !chunk ||
+           client_.size() - line.length >= chunk->octets;
+  }
+
+  void check_end() {
+    require(!must_end_ || is_over_, "a client that did not wait was served", client_);
+    const Seen& seen = course_.seen;
+    // Where the session came to its own end, every command has had its reply.
+    if (seen.end != End::close || seen.reason != Reason::none || is_over_) {
+      return;
+    }
+    require(!is_inside_a_body_, "the session ended gently inside a body", client_);
+    require(!has_whole_command(), "a command without a reply", client_);
+    require(tags_ == course_.server.replies() || course_.server.was_wild(),
+            "a reply of the server is missing", seen.to_client);
+  }
+
+  const Course& course_;
+  const smtp_proxy::Settings& settings_;
+  std::vector<std::string> broken_;
+  std::string_view client_;
+  std::size_t tags_ = 0;
+  std::size_t bodies_ = 0;
+  std::size_t refusals_ = 0;  // and other answers of ours
+  std::size_t idle_at_least_ = 0;
+  std::size_t idle_at_most_ = 0;
+  std::uint64_t size_limit_ = 0;
+  bool offers_pipelining_ = false;
+  bool offers_chunking_ = false;
+  Transaction transaction_;
+  bool is_inside_a_body_ = false;
+  bool must_end_ = false;  // the client did not wait: the next reply says so
+  bool may_end_ = false;
+  bool is_over_ = false;
+  bool is_lost_ = false;
+};
+
+}  // namespace
+
+std::vector<std::string> replay(const Course& course) {
+  return Replay(course).run();
+}
+
+std::vector<std::string> replay_observed(const Course& course) {
+  std::vector<std::string> broken;
+  const std::string& to_client = course.seen.to_client;
+  const std::string& to_server = course.seen.to_server;
+  // That the server is gone is told all the same.
+  const std::string_view own =
+      std::string_view(to_client).substr(std::min(to_client.size(), course.server_said.size()));
+  if (!to_client.starts_with(course.server_said) && !course.server_said.starts_with(to_client)) {
+    broken.push_back("the client hears something else than the server said: " + to_client);
+  }
+  if (!own.empty() && !own.starts_with("421 4.4.")) {
+    broken.push_back("the client hears more than the server said: " + std::string(own));
+  }
+  if (!course.plan.client.starts_with(to_server)) {
+    broken.push_back("the server hears something else than the client said: " + to_server);
+  }
+  const bool has_gone_by_itself = !course.server.is_closed() && course.seen.server_was_shut_down;
+  // A piece of a line that will never be whole may stay behind.
+  const std::string_view unheard =
+      std::string_view(course.plan.client)
+          .substr(std::min(to_server.size(), course.sent),
+                  course.sent - std::min(to_server.size(), course.sent));
+  if (has_gone_by_itself && unheard.contains('\n')) {
+    broken.push_back("the server has not heard all that the client said: " + to_server);
+  }
+  if (has_gone_by_itself && to_client.size() < course.server_said.size()) {
+    broken.push_back("the client has not heard all that the server said: " + to_client);
+  }
+  return broken;
+}
+
+}  // namespace postern::testing_support
