@@ -25,6 +25,7 @@ A client's address says which case it runs, and the case's `server:` lines how i
     RCPT#2 reset               the same with a RST
     RCPT#2 silent              never answers
     RCPT#2 hold 100            so many milliseconds before the reply
+    RCPT#2 forget              forgets the transaction, whatever it replies
 Besides verbs: CONNECT, BODY (its first octet has come: a reply is too early), MESSAGE (a whole one has
 come), CHUNK (one of BDAT's has). BDAT is answered at CHUNK or MESSAGE; a reply at BDAT is too early.
 """
@@ -137,7 +138,7 @@ class Session:
     def plan(self, event, usual, about=None):
         self.counts[event] = self.counts.get(event, 0) + 1
         actions = self.habits.at(event, self.counts[event])
-        if not any(not action.startswith("hold") for action in actions) and usual:
+        if all(action.startswith(("hold", "forget")) for action in actions) and usual:
             self.replies += 1
             code, _, rest = usual.partition(" ")
             separator = "-" if "\r\n" in usual else " "
@@ -150,6 +151,8 @@ class Session:
             word, _, rest = action.partition(" ")
             if word == "hold":
                 await asyncio.sleep(int(rest) / 1000)
+            elif word == "forget":
+                self.forget()
             elif word == "close":
                 self.closed = True
             elif word == "reset":
@@ -241,8 +244,6 @@ class Session:
             if verb == "DATA" and code == "354":
                 self.state = "body"
                 self.counts.pop("BODY", None)
-        elif verb == "DATA":
-            self.forget()  # as some do
         await self.perform(actions)
         self.closed |= verb == "QUIT" and code == "221"
 
