@@ -113,7 +113,7 @@ std::size_t Dialogue::read_command(std::string_view input, Output& out) {
     case LineStatus::bare_newline:
       return refuse_the_rest(Reason::bare_newline, input, out);
     case LineStatus::too_long:
-      if (parse_command(input.substr(0, kLongestCommandOctets)).spec.verb == Verb::bdat) {
+      if (begins_like_a_chunk(input.substr(0, kLongestCommandOctets))) {
         return refuse_the_rest(Reason::malformed_chunk, input, out);
       }
       if (observes()) {

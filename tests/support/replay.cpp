@@ -43,6 +43,14 @@ std::optional<Tag> tag_of(std::string_view reply) {
   return tag;
 }
 
+// The first letters, in capitals, whatever stands before them.
+std::string first_word(std::string_view line) {
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  const std::size_t begin = std::min(line.find_first_of(kLetters), line.size());
+  const std::size_t end = std::min(line.find_first_not_of(kLetters, begin), line.size());
+  return upper_case(line.substr(begin, end - begin));
+}
+
 bool is_idle(std::string_view verb) {
   return verb == "NOOP" || verb == "RSET" || verb == "VRFY" || verb == "HELP" || verb == "EHLO" ||
          verb == "HELO";
@@ -215,9 +223,14 @@ class Replay {
         return require(!tag && reply.code == 500, "a bare newline in a command was not refused",
                        reply.text);
       case LineKind::too_long:
+        ++refusals_;
+        if (first_word(client_) == "BDAT") {
+          is_over_ = true;
+          return require(!tag && reply.code == 501, "a chunk of unknown size was not refused",
+                         reply.text);
+        }
         // The bare newline behind an over-long line has a reply of its own.
         client_.remove_prefix(line.length);
-        ++refusals_;
         return require(!tag && reply.code == 500, "an over-long line was not refused", reply.text);
       case LineKind::whole:
         break;
