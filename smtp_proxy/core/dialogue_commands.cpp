@@ -387,8 +387,8 @@ void Dialogue::forward(std::string_view line, Answer answer, Output& out) {
     read_chunk({}, out);
     return;
   }
-  if (answer == Answer::rset || answer == Answer::ehlo || answer == Answer::helo) {
-    transaction_.is_begun = false;
+  if (is_synchronising(answer) || answer == Answer::rset) {
+    transaction_.is_begun = false;  // also if it is refused: some servers reset all the same
   }
   holds_client_ = is_synchronising(answer) || !offered_.has(Extension::pipelining);
   client_must_wait_ = holds_client_;
@@ -516,8 +516,8 @@ Reason Dialogue::refusal_of_chunk() const {
   if (!offered_.has(Extension::chunking)) {
     return Reason::forbidden_command;
   }
-  if (!transaction_.is_open || transaction_.chunking == Chunking::refused ||
-      transaction_.data_was_refused) {
+  if (!transaction_.is_begun || !transaction_.is_open ||
+      transaction_.chunking == Chunking::refused) {
     return Reason::bad_sequence;
   }
   if (transaction_.accepted_recipients == 0) {

@@ -134,7 +134,6 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
       transaction_.accepted_recipients += reply.is_positive() ? 1 : 0;
       return;
     case Answer::data:
-      transaction_.data_was_refused = reply.code != 354;
       if (reply.code == 354) {
         begin_body(out);
       }

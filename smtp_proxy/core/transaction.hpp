@@ -18,14 +18,13 @@ enum class Chunking : std::uint8_t {
 };
 
 struct Transaction {
-  bool is_begun = false;  // the MAIL was sent on, and nothing yet that ends the transaction
+  bool is_begun = false;  // the MAIL was sent on, and nothing yet by which some server might end it
   bool is_open = false;   // the server accepted it
   bool smtputf8 = false;
   bool is_binary = false;  // BODY=BINARYMIME: only chunks can carry it
   bool sender_is_refused_for_foreign = false;
   std::size_t accepted_recipients = 0;  // by the server
   std::size_t awaited_recipients = 0;   // sent on, not yet answered
-  bool data_was_refused = false;        // some servers forget the recipients then
   Chunking chunking = Chunking::none;
   std::uint64_t chunk_octets = 0;  // sent on
 

@@ -128,8 +128,9 @@ void GullibleServer::execute(std::string_view line) {
                                      : verb == "QUIT" ? "221 2.0.0"
                                                       : "250 2.0.0");
   is_closed_ |= verb == "QUIT" && !habits_.is_mute;
-  // As some servers do: the recipients are forgotten with it.
-  data_was_refused_ |= verb == "DATA" && !habits_.is_mute && !is_accepted;
+  // As some servers do: refused or not, the recipients are forgotten with it.
+  has_forgotten_ |=
+      (verb == "DATA" || verb == "RSET" || verb == "HELO") && !habits_.is_mute && !is_accepted;
   if (verb == "DATA" && (habits_.is_mute || is_accepted)) {
     at_ = habits_.is_mute ? At::awaits_data_reply : At::body;
   } else if (habits_.is_mute && verb != "RCPT" && verb != "NOOP" && verb != "DATA") {
@@ -167,7 +168,7 @@ bool GullibleServer::is_chunk_due(std::string_view line, std::uint64_t octets) {
     if (awaits_chunk_reply_) {
       misdeed("gets BDAT before it answered the one before", line);
     }
-    return !data_was_refused_;
+    return !has_forgotten_;
   }
   if (!output_.empty()) {
     misdeed("gets BDAT before its reply was read", line);
@@ -175,7 +176,7 @@ bool GullibleServer::is_chunk_due(std::string_view line, std::uint64_t octets) {
   if (size_limit_ > 0 && (octets > size_limit_ || message_.size() > size_limit_ - octets)) {
     misdeed("gets chunks of a message that is too big", line);
   }
-  return may_be_chunked_ && has_mail_ && recipients_ > 0 && !data_was_refused_ &&
+  return may_be_chunked_ && has_mail_ && recipients_ > 0 && !has_forgotten_ &&
          chunks_ != Chunks::refused;
 }
 
@@ -237,7 +238,7 @@ void GullibleServer::on_accepted(std::string_view verb) {
 void GullibleServer::begin_transaction(bool has_mail) {
   has_mail_ = has_mail;
   is_binary_ = false;
-  data_was_refused_ = false;
+  has_forgotten_ = false;
   recipients_ = 0;
   chunks_ = Chunks::none;
   message_.clear();
@@ -246,7 +247,7 @@ void GullibleServer::begin_transaction(bool has_mail) {
 void GullibleServer::on_reply_said(std::string_view reply) {
   if (at_ == At::awaits_data_reply) {
     at_ = reply.starts_with("354") ? At::body : At::commands;
-    data_was_refused_ = at_ != At::body;
+    has_forgotten_ = at_ != At::body;
   } else if (awaits_chunk_reply_ && !reply.starts_with('2') && chunks_ == Chunks::open) {
     chunks_ = Chunks::refused;
   }
@@ -359,6 +360,7 @@ void GullibleServer::say_ehlo() {
   const Mood mood = next_mood();
   if (mood != Mood::accept && mood != Mood::accept_at_length && mood != Mood::accept_early) {
     say(mood == Mood::say_more ? Mood::mismatch : mood, "EHLO", "250");
+    has_forgotten_ = true;
     return;
   }
   on_accepted("EHLO");

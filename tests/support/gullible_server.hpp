@@ -103,7 +103,7 @@ class GullibleServer {
 
   // This transaction.
   bool has_mail_ = false;
-  bool data_was_refused_ = false;
+  bool has_forgotten_ = false;
   bool is_binary_ = false;
   bool next_is_binary_ = false;  // what the MAIL says that is answered
   std::size_t recipients_ = 0;   // accepted

@@ -98,7 +98,7 @@ class Replay {
     bool has_mail = false;
     std::size_t forwarded = 0;  // recipients
     std::size_t accepted = 0;
-    bool data_was_refused = false;
+    bool may_be_forgotten = false;
     Chunks chunks = Chunks::none;
     std::string text;  // of the chunks
   };
@@ -313,9 +313,9 @@ class Replay {
       require(transaction_.accepted <= settings_.max_recipients, "more recipients than may be",
               reply.text);
     }
-    if (verb == "DATA" && reply.code != 354) {
-      transaction_.data_was_refused = true;
-    }
+    // Refused or not, some servers forget the recipients with it.
+    transaction_.may_be_forgotten |=
+        verb == "DATA" || verb == "RSET" || verb == "EHLO" || verb == "HELO";
     if (verb == "RSET" && reply.is_positive()) {
       transaction_ = {};
     }
@@ -348,7 +348,7 @@ class Replay {
     if (!offers_chunking_) {
       codes.push_back(502);
     }
-    if (!transaction_.has_mail || transaction_.data_was_refused ||
+    if (!transaction_.has_mail || transaction_.may_be_forgotten ||
         transaction_.chunks == Chunks::refused) {
       codes.push_back(503);
     }
