@@ -34,6 +34,10 @@ std::chrono::seconds time_for(const Dialogue& dialogue, const Settings& settings
   return settings.closing_timeout;
 }
 
+bool is_end(Stream::Read status) {
+  return status == Stream::Read::end || status == Stream::Read::broken;
+}
+
 rules::UpstreamError to_upstream_error(std::error_code error) {
   switch (error.value()) {
     case EADDRNOTAVAIL:
@@ -168,6 +172,10 @@ void Session::step_client() {
       client_was_read_to_its_end_ = true;
       conversation_.client_eof(buffers_.output);
       break;
+    case Stream::Read::broken:
+      client_was_read_to_its_end_ = true;
+      conversation_.client_gone(buffers_.output);
+      break;
   }
   act();
 }
@@ -189,6 +197,7 @@ void Session::step_server() {
       conversation_.server_bytes(got.bytes, server_.has_pending(), buffers_.output);
       break;
     case Stream::Read::end:
+    case Stream::Read::broken:
       conversation_.server_eof(buffers_.output);
       break;
   }
@@ -334,7 +343,7 @@ void Session::abandon(Reason reason) {
 // Reads what is there, for nothing.
 bool Session::is_client_read_to_its_end() {
   client_was_read_to_its_end_ =
-      client_was_read_to_its_end_ || client_.read(buffers_.read).status == Stream::Read::end;
+      client_was_read_to_its_end_ || is_end(client_.read(buffers_.read).status);
   return client_was_read_to_its_end_;
 }
 

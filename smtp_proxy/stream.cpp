@@ -30,7 +30,10 @@ Stream::ReadResult Stream::read(std::span<char> buffer) {
   if (got > 0) {
     return {.status = Read::bytes, .bytes = {buffer.data(), static_cast<std::size_t>(got)}};
   }
-  return {.status = got < 0 && would_block() ? Read::nothing_yet : Read::end, .bytes = {}};
+  if (got == 0) {
+    return {.status = Read::end, .bytes = {}};
+  }
+  return {.status = would_block() ? Read::nothing_yet : Read::broken, .bytes = {}};
 }
 
 std::size_t Stream::taken(ssize_t sent, std::size_t offered) {

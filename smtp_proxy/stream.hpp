@@ -31,7 +31,8 @@ class Stream {
   [[nodiscard]] bool has_unread() const { return watch_.has_unread(); }
   void wake() { watch_.wake(); }
 
-  enum class Read : std::uint8_t { bytes, nothing_yet, end };
+  // end: the peer says no more; broken: it hears no more either.
+  enum class Read : std::uint8_t { bytes, nothing_yet, end, broken };
   struct ReadResult {
     Read status;
     std::string_view bytes;  // within the buffer

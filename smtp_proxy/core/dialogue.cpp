@@ -109,6 +109,13 @@ void Dialogue::on_client_eof(Output& out) {
   }
 }
 
+void Dialogue::on_client_gone(Output& out) {
+  client_ended_ = true;
+  if (phase_ != Phase::quitting) {
+    end(Reason::none, out);
+  }
+}
+
 void Dialogue::on_server_eof(Output& out) {
   if (phase_ == Phase::ended) {
     return;

@@ -66,6 +66,7 @@ class Dialogue {
   std::size_t on_client(std::string_view input, Output& out);
   std::size_t on_server(std::string_view input, bool server_is_behind, Output& out);
   void on_client_eof(Output& out);
+  void on_client_gone(Output& out);
   void on_server_eof(Output& out);
 
   // What wait() names took too long; of Wait::pause: it is over, and on_client may go on.

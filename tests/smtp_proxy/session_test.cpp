@@ -452,6 +452,20 @@ TEST_F(ChunkToASlowMailer, IsSentOnBehindAPause) {
       << server_.heard.size();
 }
 
+TEST_F(SessionTest, EndsAtOnceWhenTheClientResetsItsConnectionWhileAReplyIsOwed) {
+  serve();
+  server_.send("220 inner\r\n");
+  ASSERT_TRUE(run_until("the client is greeted", [&] { return !client_.heard.empty(); }));
+  client_.send("NOOP\r\n");
+  ASSERT_TRUE(run_until("NOOP came", [&] { return server_.heard == "NOOP\r\n"; }));
+  client_.socket.set_option(net::socket_base::linger(true, 0));
+  client_.socket.close();
+  EXPECT_TRUE(wait_until("the session is closed", [&] {
+    loop_.step(Clock::now());
+    return sink_.is_closed;
+  }));
+}
+
 TEST_F(SessionTest, IsGoneSoonAfterItsLastReplyThoughTheClientStays) {
   settings_->closing_timeout = std::chrono::seconds(0);
   const std::weak_ptr<Session> session = session_;

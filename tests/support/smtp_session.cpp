@@ -135,6 +135,10 @@ void SmtpSession::client_eof() {
   run([&] { conversation_.client_eof(output_); });
 }
 
+void SmtpSession::client_gone() {
+  run([&] { conversation_.client_gone(output_); });
+}
+
 void SmtpSession::server_eof() {
   run([&] { conversation_.server_eof(output_); });
 }

@@ -54,6 +54,7 @@ class SmtpSession {
   void client(std::string_view bytes);
   void server(std::string_view bytes);
   void client_eof();
+  void client_gone();
   void server_eof();
   void timeout();
   void unreachable(rules::UpstreamError error);

@@ -138,6 +138,8 @@ void act(std::string_view what, SmtpSession& session) {
   constexpr std::string_view kUnreachable = "unreachable ";
   if (what == "client eof") {
     session.client_eof();
+  } else if (what == "client gone") {
+    session.client_gone();
   } else if (what == "server eof") {
     session.server_eof();
   } else if (what == "timeout") {
