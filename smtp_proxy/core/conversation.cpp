@@ -48,6 +48,12 @@ void Conversation::client_eof(Output& out) {
   resume_client({}, out);
 }
 
+void Conversation::client_gone(Output& out) {
+  client_ended_ = true;
+  client_end_was_told_ = true;
+  dialogue_.on_client_gone(out);
+}
+
 void Conversation::timeout(Output& out) {
   const bool is_pause = dialogue_.wait() == Wait::pause;
   dialogue_.on_timeout(out);

@@ -24,7 +24,7 @@ class Conversation {
   void server_bytes(std::string_view bytes, bool is_behind, Output& out);
   void client_eof(Output& out);
   // It reset the connection: there is nobody left to tell anything.
-  void client_gone(Output& out) { dialogue_.on_client_gone(out); }
+  void client_gone(Output& out);
   void server_eof(Output& out) { dialogue_.on_server_eof(out); }
   void timeout(Output& out);
   void unreachable(rules::UpstreamError error, Output& out) {
