@@ -189,6 +189,9 @@ std::size_t Session::octets_to_read() const {
 
 void Session::step_server() {
   buffers_.output.clear();
+  // What it made room for before it spoke goes first: it may answer a message while the commands
+  // behind that are still here.
+  server_.flush();
   const Stream::ReadResult got = server_.read(buffers_.read);
   switch (got.status) {
     case Stream::Read::nothing_yet:
