@@ -14,8 +14,9 @@ namespace {
 
 using boost::json::value;
 
-// Fixed widths: with --follow nobody knows what is still to come. 21 holds any IPv4 endpoint.
-constexpr const char* kRow = "{:<19}  {:<21}  {:<21}  {:<9}  {:<21}  {}\n";
+// Fixed widths: with --follow nobody knows what is still to come. 21 holds any IPv4 endpoint, 27 any
+// reason.
+constexpr const char* kRow = "{:<19}  {:<21}  {:<21}  {:<10}  {:<27}  {}\n";
 
 std::string endpoint(const value& record, std::string_view address, std::string_view port) {
   const std::string host = text_at(record, address);
@@ -27,15 +28,22 @@ std::string titles(const Style& style) {
   return style.heading(fmt::format(kRow, "when", "from", "to", "what", "why", "detail"));
 }
 
-std::string row(const value& record) {
-  const auto when = static_cast<std::int64_t>(number_at(record, "unix_seconds"));
+// A connection has no detail, a packet no mailer.
+std::string detail_text(const value& record) {
   const std::string detail = text_at(record, "detail");
   const std::string mailer = text_at(record, "mailer");
   const char* const mark = is_true_at(record, "observed") ? "would be blocked: " : "";
+  if (mailer == "-") {
+    return mark + detail;
+  }
+  return fmt::format("{}{}at {}", mark, detail == "-" ? "" : detail + " ", mailer);
+}
+
+std::string row(const value& record) {
+  const auto when = static_cast<std::int64_t>(number_at(record, "unix_seconds"));
   return fmt::format(kRow, local_time(when), endpoint(record, "client", "client_port"),
                      endpoint(record, "server", "server_port"), text_at(record, "what"),
-                     text_at(record, "reason"),
-                     mark + (mailer == "-" ? detail : fmt::format("{} at {}", detail, mailer)));
+                     text_at(record, "reason"), detail_text(record));
 }
 
 std::expected<void, std::string> stream(ControlClient& client, const BlockedOptions& options) {

@@ -194,6 +194,10 @@ const std::string kRecipient =
     R"({"unix_seconds":1795345204,"client":"198.51.100.2","client_port":1234,)"
     R"("server":"203.0.113.25","server_port":25,"what":"recipient","detail":"bad@far.example",)"
     R"("reason":"relay_denied","mailer":"mx1"})";
+const std::string kConnection =
+    R"({"unix_seconds":1795345204,"client":"198.51.100.2","client_port":1234,)"
+    R"("server":"203.0.113.25","server_port":25,"what":"connection","detail":"",)"
+    R"("reason":"too_many_client_sessions","mailer":"mx1"})";
 const std::string kPacket =
     R"({"unix_seconds":1795345205,"client":"2001:db8:1::2","client_port":40000,)"
     R"("server":"2001:db8:2::99","server_port":25,"what":"packet","detail":"",)"
@@ -201,16 +205,17 @@ const std::string kPacket =
 
 TEST_F(PosternOnline, BlockedShowsOneLineAnAttempt) {
   // Cut where no line ends.
-  FakeDaemon daemon(socket_,
-                    {kRecipient.substr(0, 20), kRecipient.substr(20) + "\n" + kPacket, "\n"});
+  FakeDaemon daemon(socket_, {kRecipient.substr(0, 20),
+                              kRecipient.substr(20) + "\n" + kConnection + "\n" + kPacket, "\n"});
   const Finished blocked = postern({"blocked"});
   EXPECT_EQ(daemon.asked(), R"({"command":"blocked","limit":50,"follow":false})");
   EXPECT_EQ(blocked.code, 0);
   EXPECT_EQ(
       blocked.out,
-      R"(when                 from                   to                     what       why                    detail
-2026-11-22 11:00:04  198.51.100.2:1234      203.0.113.25:25        recipient  relay_denied           bad@far.example at mx1
-2026-11-22 11:00:05  [2001:db8:1::2]:40000  [2001:db8:2::99]:25    packet     unmanaged_destination  -
+      R"(when                 from                   to                     what        why                          detail
+2026-11-22 11:00:04  198.51.100.2:1234      203.0.113.25:25        recipient   relay_denied                 bad@far.example at mx1
+2026-11-22 11:00:04  198.51.100.2:1234      203.0.113.25:25        connection  too_many_client_sessions     at mx1
+2026-11-22 11:00:05  [2001:db8:1::2]:40000  [2001:db8:2::99]:25    packet      unmanaged_destination        -
 )");
 }
 
@@ -221,10 +226,10 @@ TEST_F(PosternOnline, BlockedMarksWhatWasOnlyObserved) {
   refused.replace(refused.rfind('}'), 1, R"(,"observed":false})");
   FakeDaemon daemon(socket_, {observed + "\n" + refused + "\n"});
   const Finished blocked = postern({"blocked"});
-  EXPECT_TRUE(
-      blocked.out.contains("relay_denied           would be blocked: bad@far.example at mx1\n"))
+  EXPECT_TRUE(blocked.out.contains(
+      "relay_denied                 would be blocked: bad@far.example at mx1\n"))
       << blocked.out;
-  EXPECT_TRUE(blocked.out.ends_with("relay_denied           bad@far.example at mx1\n"))
+  EXPECT_TRUE(blocked.out.ends_with("relay_denied                 bad@far.example at mx1\n"))
       << blocked.out;
 }
 
