@@ -91,9 +91,10 @@ void check_limits(const SectionReader& section, const Settings& settings, Diagno
                 over_all(settings.max_sessions_per_mailer));
   check.warn_if(settings.max_sessions_per_client > settings.max_sessions, "max_sessions_per_client",
                 over_all(settings.max_sessions_per_client));
-  const std::size_t most_refusals = settings.max_errors + settings.max_refused_recipients;
+  // One below each of the two, and the one that reaches either.
+  const std::size_t most_refusals = settings.max_errors + settings.max_refused_recipients - 1;
   check.warn_if(
-      settings.refusals_before_delay > most_refusals, "refusals_before_delay",
+      settings.refusals_before_delay >= most_refusals, "refusals_before_delay",
       fmt::format("found {}, but after {} refusals every session has ended (max_errors and "
                   "max_refused_recipients), so that nobody is ever delayed; lower it",
                   settings.refusals_before_delay, most_refusals));

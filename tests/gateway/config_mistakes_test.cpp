@@ -503,7 +503,7 @@ postern.toml:15:27: error: smtp.max_sessions_per_client: found 0; expected a who
 max_errors = 5
 max_recipients = 99
 max_refused_recipients = 5
-refusals_before_delay = 11
+refusals_before_delay = 9
 longest_delay = "10m"
 session_timeout = "10m"
 max_sessions = 100
@@ -511,7 +511,7 @@ max_sessions_per_mailer = 101
 max_sessions_per_client = 200
 )~"),
         R"~(postern.toml:10:18: warning: smtp.max_recipients: found 99; RFC 5321 (4.5.3.1.8) wants at least 100 taken, and some senders give up below that
-postern.toml:12:25: warning: smtp.refusals_before_delay: found 11, but after 10 refusals every session has ended (max_errors and max_refused_recipients), so that nobody is ever delayed; lower it
+postern.toml:12:25: warning: smtp.refusals_before_delay: found 9, but after 9 refusals every session has ended (max_errors and max_refused_recipients), so that nobody is ever delayed; lower it
 postern.toml:13:17: warning: smtp.longest_delay: found 600 s, but a session ends after 600 s (session_timeout); lower it
 postern.toml:16:27: warning: smtp.max_sessions_per_mailer: found 101, which is never reached, because max_sessions is 100; lower it, or raise max_sessions
 postern.toml:17:27: warning: smtp.max_sessions_per_client: found 200, which is never reached, because max_sessions is 100; lower it, or raise max_sessions
