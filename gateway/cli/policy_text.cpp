@@ -139,7 +139,8 @@ std::string everything_else_text(const Config& config) {
                   ? "An internal client's mail to the world: only under a sender of a local domain."
                   : "An internal client's mail, through a mailer or to one: forwarded to any "
                     "recipient, under any sender.");
-  out += item("While posternd does not run: " + std::string(without_daemon(config)));
+  out += item("Where posternd died, until it is started again: " +
+              std::string(without_daemon(config)));
   return out;
 }
 
@@ -172,8 +173,8 @@ std::string given_up_text(const Config& config) {
   }
   if (config.datapath.on_failure == nfq::OnFailure::open && !config.policy->observe) {
     out += item(
-        "on_failure = \"open\": while posternd does not run, the mailers' own relay rules "
-        "are the only ones.");
+        "on_failure = \"open\": where posternd died, the mailers' own relay rules are the "
+        "only ones.");
   }
   return out;
 }

@@ -78,7 +78,7 @@ What happens to everything else
   - An internal address that arrives on an external interface: refused with a reset.
   - An internal host that is no mailer, to port 25 outside: let through and counted.
   - An internal client's mail, through a mailer or to one: forwarded to any recipient, under any sender.
-  - While posternd does not run: no new connection to any port 25 crosses this router.
+  - Where posternd died, until it is started again: no new connection to any port 25 crosses this router.
 
 What is given up
   - STARTTLS is hidden: mail through this router's port 25 crosses in clear text.
@@ -125,14 +125,14 @@ What happens to everything else
   - An internal address that arrives on an external interface: let through and counted, as a stranger's.
   - An internal host that is no mailer, to port 25 outside: dropped without an answer.
   - An internal client's mail to the world: only under a sender of a local domain.
-  - While posternd does not run: new connections from outside reach the mailers, and only them, unchecked; those of internal hosts pass.
+  - Where posternd died, until it is started again: new connections from outside reach the mailers, and only them, unchecked; those of internal hosts pass.
 
 What is given up
   - STARTTLS is hidden: mail through this router's port 25 crosses in clear text.
   - AUTH is hidden: from outside, users send through the submission ports 587 and 465, which are left alone.
   - mx1 takes '%' and '!' from strangers: make sure that it does not reroute by them.
   - mx1 takes recipients at its own address in brackets from strangers.
-  - on_failure = "open": while posternd does not run, the mailers' own relay rules are the only ones.
+  - on_failure = "open": where posternd died, the mailers' own relay rules are the only ones.
 
 Warnings
 )" + lax +
@@ -151,7 +151,7 @@ NOTHING IS REFUSED
 
 Who is internal
 )")) << check.out;
-  for (const char* line : {"  - While posternd does not run: everything passes, as with observe = "
+  for (const char* line : {"  - Where posternd died, until it is started again: everything passes, as with observe = "
                            "true while it runs.\n",
                            "  - STARTTLS and AUTH are shown as the mailers offer them: a session "
                            "that uses one is passed "
