@@ -40,7 +40,7 @@ class Firewall {
 
   void install(const rules::Policy& policy);
   // Refills the sets. Where `observe` has changed it replaces the chains too, in one transaction:
-  // connections do not notice, the kernel's counters begin anew.
+  // connections of the proxy do not notice, the kernel's counters begin anew.
   [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
   [[nodiscard]] std::expected<void, std::string> remove();
   [[nodiscard]] QueueForm form() const { return form_; }

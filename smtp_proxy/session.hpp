@@ -1,6 +1,7 @@
 // One session: a client, the mailer it meant, and the conversation between them. Two coroutines,
 // one a direction; each waits for its side, lets the conversation step, and writes what came of it.
-// While something written is still pending it reads no more: that is the back-pressure.
+// The client is not read while something written is still pending on either side, the server not
+// while something is pending for the client: that is the back-pressure.
 // Threads:  the worker's.
 // Lifetime: shared by its coroutines; the worker's group sees it while it lives.
 #pragma once

@@ -59,7 +59,7 @@ std::string_view verdict_in_words(rules::FlowVerdict verdict) {
   return "";
 }
 
-// What the policy decides, and what comes of it where nothing is refused.
+// What the policy decides, also where nothing is refused.
 std::string connection_in_words(const rules::FlowDecision& decision) {
   return std::string(verdict_in_words(decision.instead_of.value_or(decision.verdict)));
 }
