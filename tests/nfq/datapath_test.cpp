@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "nfq/command.hpp"
@@ -198,15 +199,61 @@ TEST_F(Datapath, GoesOnWithoutIpv6) {
   EXPECT_EQ(count_of(installed_state(), "fwmark"), 0U);
 }
 
+// What an installed firewall does with what nobody judges, and with what came past it.
+std::string installed_chains() {
+  return run_or_throw(
+      "nft -s list chain inet postern undecided; nft -s list chain inet postern guard\n"
+      "nft -s list chain inet postern from_outside\n"
+      "nft -s list chain inet postern judge 2>&1 || true; iptables -t mangle -S; ip6tables -t "
+      "mangle -S");
+}
+
+rules::Policy observing(rules::Policy policy) {
+  policy.observe = true;
+  return policy;
+}
+
+TEST_F(Datapath, SwitchesItsChainsWithObserveAndBackAgain) {
+  start();
+  const std::string strict = installed_chains();
+  ASSERT_TRUE(firewall_->update(observing(example_policy())));
+  const std::string lax = installed_chains();
+  EXPECT_EQ(count_of(lax, "drop"), 0U) << lax;
+  EXPECT_EQ(count_of(lax, "reject"), 0U) << lax;
+  const std::size_t queues = firewall_->form() == QueueForm::xtables ? 4U : 1U;
+  EXPECT_EQ(count_of(lax, "bypass"), queues) << lax;
+  ASSERT_TRUE(firewall_->update(observing(example_policy("203.0.113.99"))));
+  EXPECT_EQ(installed_chains(), lax) << "only the sets have changed";
+  ASSERT_TRUE(firewall_->update(example_policy()));
+  EXPECT_EQ(installed_chains(), strict);
+}
+
+TEST_F(Datapath, KeepsItsChainsWhereSwitchingThemFails) {
+  start();
+  rules::Policy impossible = example_policy();
+  impossible.external_interfaces = {"a name that no interface can have"};
+  const std::string strict = installed_chains();
+  EXPECT_FALSE(firewall_->update(observing(impossible)));
+  EXPECT_EQ(installed_chains(), strict);
+  ASSERT_TRUE(firewall_->update(observing(example_policy())));
+  const std::string lax = installed_chains();
+  EXPECT_FALSE(firewall_->update(impossible));
+  EXPECT_EQ(installed_chains(), lax);
+  ASSERT_TRUE(firewall_->update(example_policy()));
+  EXPECT_EQ(installed_chains(), strict) << "as after a switch that did not fail first";
+}
+
 // The kernel takes each form of the rules; where it has no queue statement, that is the one thing
 // it complains of.
 TEST_F(Datapath, AcceptsEveryFormOfTheRules) {
   const bool has_queue = Firewall(Settings{}).form() == QueueForm::nft;
   for (const auto form : {QueueForm::nft, QueueForm::xtables}) {
-    for (const auto on_failure : {OnFailure::closed, OnFailure::open}) {
+    for (const auto& [policy, on_failure] : {std::pair{example_policy(), OnFailure::closed},
+                                             {example_policy(), OnFailure::open},
+                                             {observing(example_policy()), OnFailure::closed}}) {
       for (const std::uint16_t queues : {std::uint16_t{1}, std::uint16_t{4}}) {
         const Settings settings{.queue_count = queues, .on_failure = on_failure};
-        const auto text = install_ruleset(example_policy(), settings, form);
+        const auto text = install_ruleset(policy, settings, form);
         const auto checked = run_command({"nft", "-c", "-f", "-"}, text);
         if (form == QueueForm::nft && !has_queue) {
           ASSERT_FALSE(checked);
