@@ -62,6 +62,59 @@ TEST_F(SessionLimits, HoldForEachStrangerOverAllWorkers) {
   EXPECT_EQ(open_as(kIpv4.stranger), "421 4.7.0");
 }
 
+void begin_body(Connection& client) {
+  for (const char* line :
+       {"EHLO stranger.example", "MAIL FROM:<>", "RCPT TO:<user@script.example>", "DATA"}) {
+    client.say(line);
+  }
+  client.send("part of a message\r\n");
+}
+
+TEST_F(SessionLimits, GiveTheirPlacesBackHoweverASessionEnds) {
+  start_scripted_server();
+  start_posternd({.smtp = "max_sessions_per_client = 1\nmax_sessions_per_mailer = 1\n"
+                          "early_talker = \"refuse\"\nmax_errors = 1\n",
+                  .gateway = kWorkers});
+  struct Way {
+    const char* name;
+    void (*end)(Connection& client);
+  };
+  constexpr Way kWays[] = {
+      {"QUIT", [](Connection& client) { client.say("QUIT"); }},
+      {"the end of its stream", [](Connection& client) { client.shut_down_sending(); }},
+      {"a reset", [](Connection& client) { client.reset(); }},
+      {"the limit on errors", [](Connection& client) { client.say("FOO"); }},
+      {"a bare newline", [](Connection& client) { client.say("NOOP\nNOOP"); }},
+      {"the end of its stream inside a body",
+       [](Connection& client) {
+         begin_body(client);
+         client.shut_down_sending();
+       }},
+      {"a reset inside a body",
+       [](Connection& client) {
+         begin_body(client);
+         client.reset();
+       }},
+  };
+  for (const Way& way : kWays) {
+    SCOPED_TRACE(way.name);
+    ASSERT_EQ(open_as(kIpv4.stranger).substr(0, 4), "220 ");
+    way.end(clients.back());
+    clients.clear();
+    ASSERT_TRUE(sessions_become(0));
+  }
+  // No server answers there; the second is one more of the same client, and of the same mailer.
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(open(Side::outside, kIpv4.mx1), "421 4.4.1");
+    clients.clear();
+    ASSERT_TRUE(sessions_become(0));
+  }
+  EXPECT_EQ(refused("too_many_client_sessions"), 0);
+  EXPECT_EQ(refused("too_many_mailer_sessions"), 0);
+  EXPECT_EQ(open_as(kIpv4.stranger).substr(0, 4), "220 ");
+  EXPECT_EQ(open_as(kIpv4.stranger), "421 4.7.0");
+}
+
 TEST_F(SessionLimits, CountAnIpv6NetworkOf64BitsAsOneStranger) {
   constexpr const char* kOtherNetwork = "2001:db8:1:5::2";
   ASSERT_EQ(lab.run(Side::outside, {"ip", "addr", "add", std::string(kOtherNetwork) + "/128", "dev",
