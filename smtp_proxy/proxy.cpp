@@ -96,7 +96,13 @@ std::error_code Proxy::accept_one(Listener& listener) {
   } else if (is_draining_) {
     turn_away(*accepted, *mailer, Reason::shutting_down);
   } else {
-    admit(std::move(*accepted), *mailer, listener.zone);
+    try {
+      admit(std::move(*accepted), *mailer, listener.zone);
+    } catch (const std::exception&) {
+      // No memory, or no room in the epoll: this client's bad luck only.
+      sink_.on_event(
+          ends, rules::ConnectionRefused{.reason = Reason::internal_error, .mailer = mailer->id});
+    }
   }
   return {};
 }
@@ -123,17 +129,8 @@ void Proxy::turn_away(const Accepted& accepted, const rules::Mailer& mailer, Rea
 
 void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone,
                           SessionLedger::Ticket ticket) {
-  const rules::Ends ends = accepted.ends;
-  std::shared_ptr<Session> session;
-  try {
-    session = std::make_shared<Session>(loop_, std::move(accepted), settings_, mailer, zone,
-                                        buffers_, sink_);
-  } catch (
-      const std::exception&) {  // no memory, or no room in the epoll: this client's bad luck only
-    sink_.on_event(ends,
-                   rules::ConnectionRefused{.reason = Reason::internal_error, .mailer = mailer.id});
-    return;
-  }
+  const auto session = std::make_shared<Session>(loop_, std::move(accepted), settings_, mailer,
+                                                 zone, buffers_, sink_);
   const auto place = sessions_.insert(sessions_.end(), {session, std::move(ticket)});
   net::co_spawn(
       loop_.context(), [session]() { return session->serve(); },

@@ -26,6 +26,9 @@ std::chrono::seconds time_for(const Dialogue& dialogue, const Settings& settings
       return settings.data_block_timeout;
     case Wait::data_termination:
       return settings.data_termination_timeout;
+    case Wait::opaque:
+      return std::max({settings.command_timeout, settings.reply_timeout,
+                       settings.data_block_timeout, settings.data_termination_timeout});
     case Wait::pause:
       return dialogue.pause_duration();
     case Wait::closing:

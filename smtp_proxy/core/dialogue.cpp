@@ -124,6 +124,7 @@ void Dialogue::on_server_eof(Output& out) {
   const bool only_quit_is_open = replies_.empty() || replies_.front().answer == Answer::quit;
   const bool is_expected = only_quit_is_open && (phase_ == Phase::quitting || client_ended_);
   if (is_expected || phase_ == Phase::opaque) {
+    phase_ = Phase::quitting;  // whatever was under way, the server has ended it
     return end(Reason::none, out);
   }
   on_unreachable(rules::UpstreamError::lost, out);
@@ -147,6 +148,7 @@ void Dialogue::on_timeout(Output& out) {
       return on_unreachable(rules::UpstreamError::timed_out, out);
     case Wait::command:
     case Wait::data_block:
+    case Wait::opaque:
       return end_session(Reason::timeout, out);
     case Wait::pause:
       is_paused_ = false;
@@ -189,7 +191,8 @@ void Dialogue::become_opaque(Output& out) {
 bool Dialogue::server_has_part_of_a_message() const {
   // To a DATA that is not answered yet the server may have said 354 already.
   const bool awaits_354 = !replies_.empty() && replies_.front().answer == Answer::data;
-  return phase_ == Phase::body || awaits_354 || transaction_.chunking == Chunking::open ||
+  return phase_ == Phase::body || phase_ == Phase::opaque || awaits_354 ||
+         transaction_.chunking == Chunking::open ||
          (phase_ == Phase::chunk && chunk_refusal_ == Reason::none) ||
          (transaction_.chunking == Chunking::refused && transaction_.chunk_octets != 0);
 }
@@ -231,7 +234,7 @@ Wait Dialogue::wait() const {
     case Phase::chunk:
       return Wait::data_block;
     case Phase::opaque:
-      return Wait::command;
+      return Wait::opaque;
     case Phase::ended:
       return Wait::closing;
     case Phase::commands:

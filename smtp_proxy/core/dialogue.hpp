@@ -51,6 +51,7 @@ enum class Wait : std::uint8_t {
   data_block,        // the client's body or chunk
   data_termination,  // the server's answer to the end of data, or to a chunk
   pause,             // nothing but the time: see pause_duration()
+  opaque,            // either side's: what they say is not read
   closing,           // the server's end of stream, after QUIT or the client's
 };
 

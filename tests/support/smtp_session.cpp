@@ -77,6 +77,8 @@ std::string_view describe(Wait wait) {
       return "data_block";
     case Wait::data_termination:
       return "data_termination";
+    case Wait::opaque:
+      return "opaque";
     case Wait::pause:
       return "pause";
     case Wait::closing:
