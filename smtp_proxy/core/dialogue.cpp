@@ -194,7 +194,8 @@ bool Dialogue::server_has_part_of_a_message() const {
   return phase_ == Phase::body || phase_ == Phase::opaque || awaits_354 ||
          transaction_.chunking == Chunking::open ||
          (phase_ == Phase::chunk && chunk_refusal_ == Reason::none) ||
-         (transaction_.chunking == Chunking::refused && transaction_.chunk_octets != 0);
+         (transaction_.chunking == Chunking::refused &&
+          (message_is_open_ || transaction_.chunk_octets != 0));
 }
 
 std::uint64_t Dialogue::message_octets() const {
