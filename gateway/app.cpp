@@ -238,8 +238,11 @@ void App::apply(Config config) {
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());
   }
-  note_reload(true, fmt::format("{} mailers are in force{}", config_.policy->mailers().size(),
-                                config_.policy->observe ? ", nothing is refused" : ""));
+  const std::size_t mailers = config_.policy->mailers().size();
+  note_reload(true,
+              fmt::format("{} in force{}",
+                          mailers == 1 ? "1 mailer is" : fmt::format("{} mailers are", mailers),
+                          config_.policy->observe ? ", nothing is refused" : ""));
   log_.line(LogLevel::info, "reloaded: " + last_reload_.message);
 }
 

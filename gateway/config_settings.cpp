@@ -131,10 +131,9 @@ void read_control_socket(SectionReader& section, Config& config) {
 void read_observe(SectionReader& section, rules::Policy& policy, DiagnosticLog& log) {
   section.read("observe", policy.observe);
   if (policy.observe) {
-    log.warning(
-        section.place_of("observe"), section.path_of("observe"),
-        "NOTHING IS REFUSED: everything is judged, counted and logged, and let through all "
-        "the same, also while posternd does not run; remove it to have the policy enforced");
+    log.warning(section.place_of("observe"), section.path_of("observe"),
+                "NOTHING IS REFUSED: everything is judged, counted and logged, and let through all "
+                "the same, also where posternd died; remove it to have the policy enforced");
   }
 }
 

@@ -438,7 +438,7 @@ postern.toml:10:2: error: http: not available in this version yet; remove it
     Row{"Observe", kNetwork + kMailer + std::string(R"~([gateway]
 observe = true
 )~"),
-        R"~(postern.toml:9:11: warning: gateway.observe: NOTHING IS REFUSED: everything is judged, counted and logged, and let through all the same, also while posternd does not run; remove it to have the policy enforced
+        R"~(postern.toml:9:11: warning: gateway.observe: NOTHING IS REFUSED: everything is judged, counted and logged, and let through all the same, also where posternd died; remove it to have the policy enforced
 )~"},
     Row{"ObserveThatIsNoSwitch", kNetwork + kMailer + std::string(R"~([gateway]
 observe = "yes"
