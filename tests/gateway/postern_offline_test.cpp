@@ -151,12 +151,13 @@ NOTHING IS REFUSED
 
 Who is internal
 )")) << check.out;
-  for (const char* line : {"  - Where posternd died, until it is started again: everything passes, as with observe = "
-                           "true while it runs.\n",
-                           "  - STARTTLS and AUTH are shown as the mailers offer them: a session "
-                           "that uses one is passed "
-                           "on unread from there.\n",
-                           "warning: gateway.observe: NOTHING IS REFUSED: "}) {
+  for (const char* line :
+       {"  - Where posternd died, until it is started again: everything passes, as with observe = "
+        "true while it runs.\n",
+        "  - STARTTLS and AUTH are shown as the mailers offer them: a session "
+        "that uses one is passed "
+        "on unread from there.\n",
+        "warning: gateway.observe: NOTHING IS REFUSED: "}) {
     EXPECT_TRUE(check.out.contains(line)) << line << "is not in\n" << check.out;
   }
   EXPECT_FALSE(check.out.contains("is hidden")) << check.out;
