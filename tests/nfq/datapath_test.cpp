@@ -200,12 +200,14 @@ TEST_F(Datapath, GoesOnWithoutIpv6) {
 }
 
 // What an installed firewall does with what nobody judges, and with what came past it.
-std::string installed_chains() {
+std::string installed_chains(QueueForm form) {
+  const std::string queue_steps = form == QueueForm::xtables
+                                      ? "iptables -t mangle -S; ip6tables -t mangle -S"
+                                      : "nft -s list chain inet postern judge";
   return run_or_throw(
-      "nft -s list chain inet postern undecided; nft -s list chain inet postern guard\n"
-      "nft -s list chain inet postern from_outside\n"
-      "nft -s list chain inet postern judge 2>&1 || true; iptables -t mangle -S; ip6tables -t "
-      "mangle -S");
+      "set -e; nft -s list chain inet postern undecided; nft -s list chain inet postern guard; "
+      "nft -s list chain inet postern from_outside; " +
+      queue_steps);
 }
 
 rules::Policy observing(rules::Policy policy) {
@@ -215,32 +217,33 @@ rules::Policy observing(rules::Policy policy) {
 
 TEST_F(Datapath, SwitchesItsChainsWithObserveAndBackAgain) {
   start();
-  const std::string strict = installed_chains();
+  const std::string strict = installed_chains(firewall_->form());
   ASSERT_TRUE(firewall_->update(observing(example_policy())));
-  const std::string lax = installed_chains();
+  const std::string lax = installed_chains(firewall_->form());
   EXPECT_EQ(count_of(lax, "drop"), 0U) << lax;
   EXPECT_EQ(count_of(lax, "reject"), 0U) << lax;
   const std::size_t queues = firewall_->form() == QueueForm::xtables ? 4U : 1U;
   EXPECT_EQ(count_of(lax, "bypass"), queues) << lax;
   ASSERT_TRUE(firewall_->update(observing(example_policy("203.0.113.99"))));
-  EXPECT_EQ(installed_chains(), lax) << "only the sets have changed";
+  EXPECT_EQ(installed_chains(firewall_->form()), lax) << "only the sets have changed";
   ASSERT_TRUE(firewall_->update(example_policy()));
-  EXPECT_EQ(installed_chains(), strict);
+  EXPECT_EQ(installed_chains(firewall_->form()), strict);
 }
 
 TEST_F(Datapath, KeepsItsChainsWhereSwitchingThemFails) {
   start();
   rules::Policy impossible = example_policy();
   impossible.external_interfaces = {"a name that no interface can have"};
-  const std::string strict = installed_chains();
+  const std::string strict = installed_chains(firewall_->form());
   EXPECT_FALSE(firewall_->update(observing(impossible)));
-  EXPECT_EQ(installed_chains(), strict);
+  EXPECT_EQ(installed_chains(firewall_->form()), strict);
   ASSERT_TRUE(firewall_->update(observing(example_policy())));
-  const std::string lax = installed_chains();
+  const std::string lax = installed_chains(firewall_->form());
   EXPECT_FALSE(firewall_->update(impossible));
-  EXPECT_EQ(installed_chains(), lax);
+  EXPECT_EQ(installed_chains(firewall_->form()), lax);
   ASSERT_TRUE(firewall_->update(example_policy()));
-  EXPECT_EQ(installed_chains(), strict) << "as after a switch that did not fail first";
+  EXPECT_EQ(installed_chains(firewall_->form()), strict)
+      << "as after a switch that did not fail first";
 }
 
 // The kernel takes each form of the rules; where it has no queue statement, that is the one thing
