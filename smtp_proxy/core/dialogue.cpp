@@ -187,23 +187,13 @@ void Dialogue::become_opaque(Output& out) {
   out.shut_down_server = client_ended_;
 }
 
-// A chunk is one also where a lax server takes the end of the stream for the end of the message.
+// Chunks are one also where a lax server takes the end of the stream for the end of the message.
 bool Dialogue::server_has_part_of_a_message() const {
   // To a DATA that is not answered yet the server may have said 354 already.
   const bool awaits_354 = !replies_.empty() && replies_.front().answer == Answer::data;
-  return phase_ == Phase::body || phase_ == Phase::opaque || awaits_354 ||
-         transaction_.chunking == Chunking::open ||
-         (phase_ == Phase::chunk && chunk_refusal_ == Reason::none) ||
-         (transaction_.chunking == Chunking::refused &&
-          (message_is_open_ || transaction_.chunk_octets != 0));
-}
-
-std::uint64_t Dialogue::message_octets() const {
-  if (transaction_.chunking == Chunking::none) {
-    return body_.octets();
-  }
-  const bool is_inside = phase_ == Phase::chunk && chunk_refusal_ == Reason::none;
-  return transaction_.chunk_octets - (is_inside ? chunk_left_ : 0);
+  const bool lacks_chunks = transaction_.has_chunks &&
+                            (phase_ == Phase::chunk || transaction_.chunking != Chunking::complete);
+  return phase_ == Phase::body || phase_ == Phase::opaque || awaits_354 || lacks_chunks;
 }
 
 void Dialogue::end_message(rules::MessageOutcome outcome, Output& out) {
@@ -212,7 +202,10 @@ void Dialogue::end_message(rules::MessageOutcome outcome, Output& out) {
   }
   message_is_open_ = false;
   out.events.emplace_back(rules::MessageEnded{
-      .mailer = mailer_->id, .zone = client_.zone, .outcome = outcome, .octets = message_octets()});
+      .mailer = mailer_->id,
+      .zone = client_.zone,
+      .outcome = outcome,
+      .octets = transaction_.has_chunks ? transaction_.chunk_octets : body_.octets()});
 }
 
 void Dialogue::report_refusal(const Refusal& refusal, Output& out) const {

@@ -8,8 +8,8 @@
 // With Policy::observe everything is judged and reported all the same, and nothing is refused: the
 // bytes of each side go on as they came, and where the session would have ended it becomes opaque.
 //
-// In three files: dialogue.cpp the session, dialogue_commands.cpp what the client says,
-// dialogue_replies.cpp what the server says.
+// In four files: dialogue.cpp the session, dialogue_commands.cpp the client's commands,
+// dialogue_messages.cpp its bodies and chunks, dialogue_replies.cpp what the server says.
 //
 // Source:   RFC 5321, 2920, 3030, 3461, 6531; docs/architecture.md.
 // Lifetime: output views the input of the same call.
@@ -108,20 +108,17 @@ class Dialogue {
     bool ends_session = false;
     Counts counts = Counts::as_error;
   };
-  // A chunk whose octets are read and thrown away before it is refused.
-  struct ChunkRefusal {
-    rules::Reason reason;
+  // Of a refused chunk the octets are read and thrown away first.
+  struct ChunkDecision {
+    Chunk chunk;
+    rules::Reason refusal = rules::Reason::none;
   };
-  using Decision = std::variant<Forward, AnswerHere, Refusal, ChunkRefusal>;
+  using Decision = std::variant<Forward, AnswerHere, Refusal, ChunkDecision>;
 
-  // The client's side: dialogue_commands.cpp.
+  // The client's commands: dialogue_commands.cpp.
   std::size_t read_command(std::string_view input, Output& out);
   std::size_t skip_rest_of_line(std::string_view input, Output& out);
   std::size_t refuse_the_rest(rules::Reason reason, std::string_view input, Output& out);
-  std::size_t read_body(std::string_view input, Output& out);
-  void end_body(Output& out);
-  void begin_chunk(rules::Reason refusal);
-  std::size_t read_chunk(std::string_view input, Output& out);
   void on_command(const Command& command, std::string_view line, Output& out);
   void observe_command(const Decision& decision, Verb verb, std::string_view line, Output& out);
   Decision decide(const Command& command, std::string_view line, Output& out);
@@ -130,11 +127,10 @@ class Dialogue {
   Decision decide_rcpt(std::string_view argument, Output& out);
   Decision decide_recipient(const rules::ForwardPath& path, const Parameters& parameters,
                             Output& out);
-  [[nodiscard]] Decision decide_data() const;
-  Decision decide_chunk(std::string_view argument);
-  [[nodiscard]] rules::Reason refusal_of_chunk() const;
   Decision unless_idle(Decision decision);
   void forward(std::string_view line, Answer answer, Output& out);
+  // Until the reply to what was forwarded last, if the command or the server wants it so.
+  void let_client_wait(bool is_synchronising);
   void refuse(const Refusal& refusal, Output& out);
   [[nodiscard]] rules::Reason count_refusal(Counts counts);
   void pause_after_refusal();
@@ -143,16 +139,26 @@ class Dialogue {
   void on_early_talker(Output& out);
   void on_unauthorised_pipelining(Output& out);
 
+  // Its messages: dialogue_messages.cpp.
+  [[nodiscard]] Decision decide_data() const;
+  void begin_body(Output& out);
+  std::size_t read_body(std::string_view input, Output& out);
+  void end_body(Output& out);
+  [[nodiscard]] Decision decide_chunk(std::string_view argument) const;
+  [[nodiscard]] rules::Reason refusal_of_chunk(const Chunk& chunk) const;
+  // `line`: as it is to go to the server.
+  void begin_chunk(const ChunkDecision& decision, std::string_view line, Output& out);
+  std::size_t read_chunk(std::string_view input, Output& out);
+
   // The server's side: dialogue_replies.cpp.
   void on_greeting(const Reply& reply, Output& out);
   void on_reply(const Reply& reply, Output& out);
   void on_unsolicited(const Reply& reply, Output& out);
-  [[nodiscard]] bool is_owed_octets() const;
+  [[nodiscard]] bool is_owed_octets(Answer answer) const;
+  void on_early_refusal(const Reply& reply, Output& out);
   [[nodiscard]] bool is_possible(Answer answer, std::uint16_t code) const;
   void apply_reply(Answer answer, const Reply& reply, Output& out);
   void apply_hello(Answer answer, const Reply& reply, Output& out);
-  void apply_chunk(const Reply& reply, bool is_last, Output& out);
-  void begin_body(Output& out);
   void end_transaction(const Reply& reply, Output& out);
   void flush_ours(Output& out);
   // `unheard`: of the server, to be passed on where nothing is refused.
@@ -161,7 +167,6 @@ class Dialogue {
   // Both.
   [[nodiscard]] bool observes() const { return policy_->observe; }
   [[nodiscard]] bool server_has_part_of_a_message() const;
-  [[nodiscard]] std::uint64_t message_octets() const;
   void end(rules::Reason reason, Output& out);
   void end_message(rules::MessageOutcome outcome, Output& out);
   void become_opaque(Output& out);
@@ -189,7 +194,6 @@ class Dialogue {
   ReplyQueue replies_;
   Transaction transaction_;
   Body body_;
-  Chunk chunk_;
   std::uint64_t chunk_left_ = 0;                       // octets
   rules::Reason chunk_refusal_ = rules::Reason::none;  // none: its octets go to the server
   std::chrono::seconds pause_{0};

@@ -1,4 +1,4 @@
-// What the client says, and what becomes of it.
+// The client's commands, and what becomes of each.
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -86,8 +86,8 @@ Answer answer_to(Verb verb) {
   return Answer::other;
 }
 
-Answer answer_to(const Chunk& chunk) {
-  return chunk.is_last ? Answer::last_chunk : Answer::chunk;
+std::string to_line(const Chunk& chunk) {
+  return "BDAT " + std::to_string(chunk.octets) + (chunk.is_last ? " LAST" : "") + "\r\n";
 }
 
 template <typename... Calls>
@@ -179,9 +179,8 @@ void Dialogue::on_command(const Command& command, std::string_view line, Output&
                  },
                  [&](const AnswerHere& ours) { answer(ours.text, out); },
                  [&](const Refusal& refusal) { refuse(refusal, out); },
-                 [&](const ChunkRefusal& refusal) {
-                   begin_chunk(refusal.reason);
-                   read_chunk({}, out);
+                 [&](const ChunkDecision& of_chunk) {
+                   begin_chunk(of_chunk, to_line(of_chunk.chunk), out);
                  },
              },
              decision);
@@ -189,11 +188,10 @@ void Dialogue::on_command(const Command& command, std::string_view line, Output&
 
 void Dialogue::observe_command(const Decision& decision, Verb verb, std::string_view line,
                                Output& out) {
-  const bool has_chunk = verb == Verb::bdat && !std::holds_alternative<Refusal>(decision);
-  if (const auto* refusal = std::get_if<ChunkRefusal>(&decision)) {
-    report_refusal({.reason = refusal->reason}, out);
+  if (const auto* of_chunk = std::get_if<ChunkDecision>(&decision)) {
+    return begin_chunk(*of_chunk, line, out);
   }
-  forward(line, has_chunk ? answer_to(chunk_) : answer_to(verb), out);
+  forward(line, answer_to(verb), out);
   if (const auto* refusal = std::get_if<Refusal>(&decision)) {
     if (verb == Verb::mail) {
       // What it agreed on was not read: nothing is held against its recipients.
@@ -243,9 +241,6 @@ Dialogue::Decision Dialogue::decide(const Command& command, std::string_view lin
     case Verb::unknown:
       break;
   }
-  if (begins_like_a_chunk(line)) {
-    return Refusal{.reason = Reason::malformed_chunk, .ends_session = true};
-  }
   return Refusal{.reason = Reason::unknown_command};
 }
 
@@ -270,7 +265,7 @@ Reason Dialogue::refusal_of_form(const Command& command, std::string_view line) 
       (is_hello && command.argument.contains(' '))) {
     return Reason::syntax_error;
   }
-  return Reason::none;
+  return verb == Verb::unknown ? Reason::unknown_command : Reason::none;
 }
 
 Dialogue::Decision Dialogue::unless_idle(Decision decision) {
@@ -365,33 +360,15 @@ Dialogue::Decision Dialogue::decide_recipient(const rules::ForwardPath& path,
   return Refusal{.reason = decision.reason, .detail = recipient, .counts = counts};
 }
 
-Dialogue::Decision Dialogue::decide_data() const {
-  if (transaction_.chunking != Chunking::none || transaction_.is_binary) {
-    return Refusal{.reason = Reason::bad_sequence};  // RFC 3030 2 and 3
-  }
-  if (transaction_.accepted_recipients == 0) {
-    return Refusal{.reason = Reason::no_valid_recipients};
-  }
-  return Forward{"DATA", Answer::data};
-}
-
 // --- refusals and answers
 
-// A server that did not offer PIPELINING gets one command at a time, whatever the client does.
-// Bytes behind DATA are commands or a body: the server's answer decides which (RFC 2920 3.1).
 void Dialogue::forward(std::string_view line, Answer answer, Output& out) {
   out.to_server(line);
   replies_.push(answer);
-  if (answer == Answer::chunk || answer == Answer::last_chunk) {
-    begin_chunk(Reason::none);
-    read_chunk({}, out);
-    return;
-  }
   if (is_synchronising(answer) || answer == Answer::rset) {
     transaction_.is_begun = false;  // also if it is refused: some servers reset all the same
   }
-  holds_client_ = is_synchronising(answer) || !offered_.has(Extension::pipelining);
-  client_must_wait_ = holds_client_;
+  let_client_wait(is_synchronising(answer));
   if (answer == Answer::rcpt) {
     ++transaction_.awaited_recipients;
   } else if (answer == Answer::quit) {
@@ -399,6 +376,13 @@ void Dialogue::forward(std::string_view line, Answer answer, Output& out) {
     client_must_wait_ = false;
     phase_ = Phase::quitting;
   }
+}
+
+// A server that did not offer PIPELINING gets one command at a time, whatever the client does.
+// Bytes behind DATA are commands or a body: the server's answer decides which (RFC 2920 3.1).
+void Dialogue::let_client_wait(bool is_synchronising) {
+  holds_client_ = is_synchronising || !offered_.has(Extension::pipelining);
+  client_must_wait_ = holds_client_;
 }
 
 void Dialogue::answer(std::string text, Output& out) {
@@ -465,106 +449,6 @@ void Dialogue::end_after_replies(Reason reason, Output& out) {
     end_reason_ = reason;
   }
   flush_ours(out);
-}
-
-// --- bodies and chunks
-
-std::size_t Dialogue::read_body(std::string_view input, Output& out) {
-  const Body::Progress progress = body_.read(input, out);
-  if (progress.ended) {
-    end_body(out);
-  }
-  return progress.consumed;
-}
-
-void Dialogue::end_body(Output& out) {
-  if (settings_->bare_newline == BareNewline::reject && body_.saw_bare_newline()) {
-    report_refusal({.reason = Reason::bare_newline, .detail = "body"}, out);
-    if (!observes()) {
-      out.to_client += "550 5.6.11 bare CR or LF in the message\r\n";
-      end_message(rules::MessageOutcome::refused, out);
-      return end(Reason::bare_newline, out);
-    }
-  }
-  if (!observes()) {
-    out.to_server(".\r\n");
-  }
-  replies_.push(Answer::end_of_data);
-  transaction_.is_begun = false;
-  idle_commands_ = 0;
-  holds_client_ = !offered_.has(Extension::pipelining);
-  client_must_wait_ = holds_client_;
-  phase_ = Phase::commands;
-}
-
-Dialogue::Decision Dialogue::decide_chunk(std::string_view argument) {
-  const auto chunk = parse_chunk(argument);
-  if (!chunk) {
-    return Refusal{.reason = Reason::malformed_chunk, .ends_session = true};
-  }
-  chunk_ = *chunk;
-  if (const Reason reason = refusal_of_chunk(); reason != Reason::none) {
-    return ChunkRefusal{reason};
-  }
-  return Forward{"BDAT " + std::to_string(chunk_.octets) + (chunk_.is_last ? " LAST" : ""),
-                 answer_to(chunk_)};
-}
-
-// A server that did not expect a chunk may read its octets as commands. So it gets one only where
-// it has no cause to refuse it.
-Reason Dialogue::refusal_of_chunk() const {
-  if (!offered_.has(Extension::chunking)) {
-    return Reason::forbidden_command;
-  }
-  if (!transaction_.is_begun || !transaction_.is_open ||
-      transaction_.chunking == Chunking::refused) {
-    return Reason::bad_sequence;
-  }
-  if (transaction_.accepted_recipients == 0) {
-    return Reason::no_valid_recipients;
-  }
-  if (size_limit_ != 0 &&
-      (chunk_.octets > size_limit_ || transaction_.chunk_octets > size_limit_ - chunk_.octets)) {
-    return Reason::message_too_big;
-  }
-  return Reason::none;
-}
-
-void Dialogue::begin_chunk(Reason refusal) {
-  phase_ = Phase::chunk;
-  chunk_left_ = chunk_.octets;
-  chunk_refusal_ = refusal;
-  holds_client_ = false;
-  if (refusal != Reason::none) {
-    // Without CHUNKING a client that tried it may still send the message whole.
-    const bool is_spoilt = transaction_.is_open && offered_.has(Extension::chunking);
-    transaction_.chunking = is_spoilt ? Chunking::refused : transaction_.chunking;
-    return;
-  }
-  message_is_open_ = true;
-  transaction_.chunk_octets += chunk_.octets;
-  transaction_.chunking = chunk_.is_last ? Chunking::complete : Chunking::open;
-  transaction_.is_begun = !chunk_.is_last;
-}
-
-std::size_t Dialogue::read_chunk(std::string_view input, Output& out) {
-  const auto octets = static_cast<std::size_t>(std::min<std::uint64_t>(chunk_left_, input.size()));
-  if (chunk_refusal_ == Reason::none) {
-    out.to_server_without_copy(input.substr(0, octets));
-  }
-  chunk_left_ -= octets;
-  if (chunk_left_ != 0) {
-    return octets;
-  }
-  phase_ = Phase::commands;
-  if (chunk_refusal_ != Reason::none) {
-    refuse({.reason = chunk_refusal_}, out);
-  } else {
-    idle_commands_ = chunk_.is_last ? 0 : idle_commands_;
-    holds_client_ = !offered_.has(Extension::pipelining) && !replies_.empty();
-    client_must_wait_ = holds_client_;
-  }
-  return octets;
 }
 
 }  // namespace postern::smtp_proxy

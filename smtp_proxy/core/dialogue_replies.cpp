@@ -67,6 +67,9 @@ void Dialogue::on_reply(const Reply& reply, Output& out) {
   if (!is_possible(answered, reply.code)) {
     return on_protocol_error(reply.text, out);
   }
+  if (is_owed_octets(answered) && !observes()) {
+    return on_early_refusal(reply, out);
+  }
   replies_.pop();
   apply_reply(answered, reply, out);
   if (phase_ == Phase::ended || phase_ == Phase::opaque) {
@@ -97,7 +100,8 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
     case Answer::chunk:
     case Answer::last_chunk:
     case Answer::end_of_data:
-      return is_refusal(code) || (code / 100 == 2 && !is_owed_octets());
+      // Nobody can have taken a message that was not sent whole.
+      return is_refusal(code) || (code / 100 == 2 && !is_owed_octets(answer));
     case Answer::auth:
     case Answer::other:
       return true;
@@ -115,9 +119,23 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
   return code / 100 == 2 || is_refusal(code);
 }
 
-// Nobody can have taken a message that was not sent whole.
-bool Dialogue::is_owed_octets() const {
-  return phase_ == Phase::chunk || server_is_behind_;
+bool Dialogue::is_owed_octets(Answer answer) const {
+  const bool is_of_message =
+      answer == Answer::chunk || answer == Answer::last_chunk || answer == Answer::end_of_data;
+  return is_of_message && (phase_ == Phase::chunk || server_is_behind_);
+}
+
+// Whether the server will read the rest as octets of the message or as commands is not known.
+void Dialogue::on_early_refusal(const Reply& reply, Output& out) {
+  out.to_client += reply.text;
+  end_message(rules::MessageOutcome::refused, out);
+  if (reply.code == 421) {
+    end(Reason::none, out);  // it would have ended the session anyway
+  } else {
+    report_upstream(rules::UpstreamError::protocol, out);
+    end(Reason::protocol_error, out);
+  }
+  out.end = End::reset_server;
 }
 
 void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
@@ -139,11 +157,14 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
       }
       return;
     case Answer::end_of_data:
+    case Answer::last_chunk:
       return end_transaction(reply, out);
     case Answer::chunk:
-      return apply_chunk(reply, false, out);
-    case Answer::last_chunk:
-      return apply_chunk(reply, true, out);
+      if (!reply.is_positive()) {
+        end_message(rules::MessageOutcome::refused, out);
+        transaction_.chunking = Chunking::refused;
+      }
+      return;
     case Answer::rset:
       if (reply.is_positive()) {
         end_message(rules::MessageOutcome::aborted, out);
@@ -186,34 +207,6 @@ void Dialogue::apply_hello(Answer answer, const Reply& reply, Output& out) {
   out.to_client += is_shown_whole ? reply.text : std::string_view(filtered.text);
   end_message(rules::MessageOutcome::aborted, out);
   transaction_ = {};
-}
-
-void Dialogue::begin_body(Output& out) {
-  body_ = Body(observes() ? BareNewline::keep : settings_->bare_newline);
-  message_is_open_ = true;
-  phase_ = Phase::body;
-  if (client_ended_ && !ends_after_replies_) {
-    end(Reason::none, out);
-  }
-}
-
-void Dialogue::apply_chunk(const Reply& reply, bool is_last, Output& out) {
-  if (is_owed_octets() && !observes()) {
-    // Refused before its octets had all been sent: whether the server will read the rest as octets
-    // or as commands is not known.
-    if (reply.code == 421) {
-      return;  // it ends the session anyway
-    }
-    report_upstream(rules::UpstreamError::protocol, out);
-    return end(Reason::protocol_error, out);
-  }
-  if (is_last) {
-    return end_transaction(reply, out);
-  }
-  if (!reply.is_positive()) {
-    end_message(rules::MessageOutcome::refused, out);
-    transaction_.chunking = Chunking::refused;
-  }
 }
 
 void Dialogue::end_transaction(const Reply& reply, Output& out) {

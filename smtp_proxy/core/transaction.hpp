@@ -26,6 +26,7 @@ struct Transaction {
   std::size_t accepted_recipients = 0;  // by the server
   std::size_t awaited_recipients = 0;   // sent on, not yet answered
   Chunking chunking = Chunking::none;
+  bool has_chunks = false;         // one was sent on, be it of no octets
   std::uint64_t chunk_octets = 0;  // sent on
 
   [[nodiscard]] std::size_t recipients() const { return accepted_recipients + awaited_recipients; }

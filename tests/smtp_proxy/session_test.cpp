@@ -437,6 +437,28 @@ TEST_F(ChunkToASlowMailer, IsNotAcceptedBeforeItWasSent) {
   EXPECT_FALSE(client_.heard.contains("queued")) << client_.heard;
 }
 
+TEST_F(ChunkToASlowMailer, IsCutWhereTheMailerRefusesItBeforeItWasSent) {
+  begin();
+  send_chunk();
+  server_.send("552 too big\r\n");
+  EXPECT_EQ(end_of_server(), net::error::connection_reset);
+  EXPECT_TRUE(run_until("it is told", [&] { return client_.heard.ends_with("552 too big\r\n"); }));
+}
+
+// The mailer may read the rest of a body that it has refused as commands.
+TEST_F(ChunkToASlowMailer, IsCutAlsoWhereItIsABody) {
+  begin();
+  exchange("DATA\r\n", "354 go on\r\n");
+  client_.send(std::string(60'000, 'q') + "\r\n.\r\n");
+  for (int i = 0; i < 1'000; ++i) {
+    loop_.step(Clock::now());
+  }
+  server_.send("552 too big\r\n");
+  EXPECT_EQ(end_of_server(), net::error::connection_reset);
+  EXPECT_LT(server_.heard.size(), 60'000U);
+  EXPECT_TRUE(run_until("it is told", [&] { return client_.heard.ends_with("552 too big\r\n"); }));
+}
+
 TEST_F(ChunkToASlowMailer, IsSentOnBehindAPause) {
   settings_->refusals_before_delay = 1;
   const std::weak_ptr<Session> session = session_;
