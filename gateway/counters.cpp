@@ -123,6 +123,22 @@ void Counters::count_event(const rules::SessionBecameOpaque& event) {
   mailer(event.mailer).sessions_opaque[index(event.zone)].add();
 }
 
+void Counters::count_event(const rules::HandshakeEnded& event) {
+  mailer(event.mailer).handshakes[index(event.peer)][index(event.result)].add();
+}
+
+void Counters::count_event(const rules::AuthEnded& event) {
+  mailer(event.mailer).authentications[index(event.zone)][index(event.result)].add();
+}
+
+void Counters::count_event(const rules::SourceBarred& event) {
+  mailer(event.mailer).sources_barred.add();
+}
+
+void Counters::count_event(const rules::AccountSpread& event) {
+  mailer(event.mailer).accounts_spread.add();
+}
+
 void Counters::count_event(const rules::MessageEnded& event) {
   MailerCounters& counters = mailer(event.mailer);
   counters.messages[index(event.zone)][index(event.outcome)].add();

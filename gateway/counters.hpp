@@ -77,6 +77,10 @@ class alignas(64) Counters {
     std::array<std::array<ByOutcome, 2>, 2> recipients;  // zone, RecipientClass
     std::array<ByOutcome, 2> commands_refused;
     std::array<Counter, 2> sessions_opaque;
+    std::array<std::array<Counter, 3>, 2> handshakes;       // TlsPeer, HandshakeResult
+    std::array<std::array<Counter, 3>, 2> authentications;  // zone, AuthResult
+    Counter sources_barred;
+    Counter accounts_spread;
     std::array<std::array<Counter, 3>, 2> messages;
     Counter message_octets;
     std::array<Counter, rules::kUpstreamErrorCount> upstream_errors;
@@ -90,6 +94,10 @@ class alignas(64) Counters {
   void count_event(const rules::RecipientDecided& event);
   void count_event(const rules::CommandRefused& event);
   void count_event(const rules::SessionBecameOpaque& event);
+  void count_event(const rules::HandshakeEnded& event);
+  void count_event(const rules::AuthEnded& event);
+  void count_event(const rules::SourceBarred& event);
+  void count_event(const rules::AccountSpread& event);
   void count_event(const rules::MessageEnded& event);
   void count_event(const rules::UpstreamFailed& event);
   void count_event(const rules::UpstreamConnected& event);

@@ -16,6 +16,8 @@ const char* to_label(UpstreamError error) {
       return "lost";
     case UpstreamError::protocol:
       return "protocol";
+    case UpstreamError::tls:
+      return "tls";
   }
   return "";
 }

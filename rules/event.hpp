@@ -67,11 +67,77 @@ struct CommandRefused {
   bool observed = false;  // Policy::observe: passed on all the same
 };
 
-// From here on the session is passed through unread. Only with Policy::observe, where a session that
-// would have ended must go on.
+// observed: with Policy::observe, where a session that would have ended must go on. starttls: the
+// mailer's own TLS began, because Starttls::pass says so.
+enum class OpaqueCause : std::uint8_t { observed, starttls };
+
+// From here on the session is passed through unread.
 struct SessionBecameOpaque {
   MailerId mailer = 0;
   Zone zone = Zone::external;
+  OpaqueCause cause = OpaqueCause::observed;
+};
+
+// With whom the proxy speaks TLS.
+enum class TlsPeer : std::uint8_t { client, server };
+enum class HandshakeResult : std::uint8_t { full, resumed, failed };
+
+[[nodiscard]] constexpr const char* to_label(TlsPeer peer) {
+  return peer == TlsPeer::client ? "client" : "server";
+}
+
+[[nodiscard]] constexpr const char* to_label(HandshakeResult result) {
+  switch (result) {
+    case HandshakeResult::full:
+      return "full";
+    case HandshakeResult::resumed:
+      return "resumed";
+    case HandshakeResult::failed:
+      return "failed";
+  }
+  return "";
+}
+
+struct HandshakeEnded {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+  TlsPeer peer = TlsPeer::client;
+  HandshakeResult result = HandshakeResult::failed;
+  std::string detail;  // "TLSv1.3 TLS_AES_256_GCM_SHA384", or why it failed; printable
+};
+
+// refused: by the mail server. aborted: the client gave up, or the session ended before.
+enum class AuthResult : std::uint8_t { accepted, refused, aborted };
+
+[[nodiscard]] constexpr const char* to_label(AuthResult result) {
+  switch (result) {
+    case AuthResult::accepted:
+      return "accepted";
+    case AuthResult::refused:
+      return "refused";
+    case AuthResult::aborted:
+      return "aborted";
+  }
+  return "";
+}
+
+struct AuthEnded {
+  MailerId mailer = 0;
+  Zone zone = Zone::external;
+  AuthResult result = AuthResult::aborted;
+};
+
+// A source reached the limit of failed authentications, and is refused for a while.
+struct SourceBarred {
+  MailerId mailer = 0;
+  std::chrono::seconds duration{};
+};
+
+// One account was used from so many sources that its password is probably known to others.
+struct AccountSpread {
+  MailerId mailer = 0;
+  std::string user;  // as the mail server accepted it; printable
+  std::size_t sources = 0;
 };
 
 enum class MessageOutcome : std::uint8_t { accepted, refused, aborted };
@@ -101,9 +167,10 @@ enum class UpstreamError : std::uint8_t {
   unreachable,
   timed_out,
   lost,
-  protocol
+  protocol,
+  tls,  // the handshake with it failed, or it offers none where the policy asks for it
 };
-inline constexpr std::size_t kUpstreamErrorCount = 6;
+inline constexpr std::size_t kUpstreamErrorCount = 7;
 
 [[nodiscard]] const char* to_label(UpstreamError error);
 
@@ -117,9 +184,10 @@ struct UpstreamConnected {
   std::chrono::nanoseconds took{};
 };
 
-using Event = std::variant<FlowDecided, SessionOpened, SessionClosed, ConnectionRefused,
-                           RecipientDecided, CommandRefused, SessionBecameOpaque, MessageEnded,
-                           UpstreamFailed, UpstreamConnected>;
+using Event =
+    std::variant<FlowDecided, SessionOpened, SessionClosed, ConnectionRefused, RecipientDecided,
+                 CommandRefused, SessionBecameOpaque, HandshakeEnded, AuthEnded, SourceBarred,
+                 AccountSpread, MessageEnded, UpstreamFailed, UpstreamConnected>;
 
 class EventSink {
  public:

@@ -24,12 +24,50 @@ enum class Zone : std::uint8_t { external, internal };
 // The same number for the same mailer name over reloads: what counters hang on.
 using MailerId = std::uint32_t;
 
+// What becomes of a client's STARTTLS. hide: it is not shown, and refused. terminate: the proxy
+// speaks TLS in the mailer's name. pass: the mailer does, and nothing of the session can be judged
+// any more.
+enum class Starttls : std::uint8_t { hide, terminate, pass };
+
+// TLS between the proxy and the mailer. opportunistic: where the mailer offers it. require: or the
+// session ends. verify: with a certificate that proves its name, too.
+enum class UpstreamTls : std::uint8_t { off, opportunistic, require, verify };
+
+[[nodiscard]] constexpr const char* to_label(Starttls starttls) {
+  switch (starttls) {
+    case Starttls::hide:
+      return "hide";
+    case Starttls::terminate:
+      return "terminate";
+    case Starttls::pass:
+      return "pass";
+  }
+  return "";
+}
+
+[[nodiscard]] constexpr const char* to_label(UpstreamTls upstream_tls) {
+  switch (upstream_tls) {
+    case UpstreamTls::off:
+      return "off";
+    case UpstreamTls::opportunistic:
+      return "opportunistic";
+    case UpstreamTls::require:
+      return "require";
+    case UpstreamTls::verify:
+      return "verify";
+  }
+  return "";
+}
+
 struct Mailer {
   MailerId id = 0;
   std::string name;
   std::vector<IpAddress> addresses;
   DomainSet domains;  // what strangers may write to
   bool authenticated_relay = false;
+  bool auth_requires_tls = true;  // else AUTH is shown in clear, too
+  Starttls starttls = Starttls::hide;
+  UpstreamTls upstream_tls = UpstreamTls::opportunistic;
   bool allow_routing_characters = false;
   bool allow_address_literals = false;
 };

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,11 +22,24 @@ enum class End : std::uint8_t {
   reset_server,
 };
 
+// Which side the shell is to begin TLS with, once all that was written before is sent.
+enum class Secure : std::uint8_t { none, client, server };
+
+// One AUTH exchange that came to its end.
+struct AuthAttempt {
+  rules::AuthResult result = rules::AuthResult::aborted;
+  std::string user;  // empty: not known
+};
+
 class Output {
  public:
   std::string to_client;
   std::vector<rules::Event> events;
   bool shut_down_server = false;  // the client's end of stream, passed on
+  Secure secure = Secure::none;
+  std::optional<AuthAttempt> auth_attempt;
+  // There is a credential in the input or in the output of this step: to be wiped when it was sent.
+  bool has_secret = false;
   End end = End::none;
   rules::Reason reason = rules::Reason::none;  // with end
 
@@ -61,6 +75,9 @@ class Output {
     to_client.clear();
     events.clear();
     shut_down_server = false;
+    secure = Secure::none;
+    auth_attempt.reset();
+    has_secret = false;
     end = End::none;
     reason = rules::Reason::none;
     copied_.clear();

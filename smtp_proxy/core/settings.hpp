@@ -33,6 +33,21 @@ struct Settings {
   std::size_t max_sessions_per_mailer = 10'000;
   std::size_t max_sessions_per_client = 50;  // external ones; an IPv6 client is its /64
 
+  // TLS handshakes with clients in progress, of one worker; further STARTTLS are answered 454.
+  std::size_t max_handshakes = 500;
+
+  // Failed authentications: in a session, then 421; of a stranger (an IPv6 one is its /64) within the
+  // window, then it is refused for a while; of a user name within the window, then every further
+  // one costs the longest delay.
+  std::size_t max_auth_failures = 5;
+  std::size_t max_auth_failures_per_client = 20;
+  std::size_t max_auth_failures_per_user = 20;
+  std::chrono::seconds auth_failure_window{600};
+  std::chrono::seconds auth_refusal_time{600};
+  // An account that was used from more strangers within this time is reported as probably stolen.
+  std::size_t max_clients_per_user = 10;
+  std::chrono::seconds auth_spread_window{3600};
+
   std::chrono::seconds connect_timeout{30};            // to the mailer
   std::chrono::seconds greeting_timeout{300};          // the mailer's 220
   std::chrono::seconds command_timeout{300};           // the client's next whole command
@@ -40,6 +55,7 @@ struct Settings {
   std::chrono::seconds data_initiation_timeout{120};   // the mailer's 354
   std::chrono::seconds data_block_timeout{180};        // any progress of a body
   std::chrono::seconds data_termination_timeout{600};  // the mailer's reply to the end of data
+  std::chrono::seconds handshake_timeout{30};          // a TLS handshake, on either side
   std::chrono::seconds closing_timeout{5};             // for the other side's FIN
   std::chrono::seconds session_timeout{7200};          // a session in all
   std::chrono::seconds drain_timeout{30};  // at a stop: for sessions to come to their end

@@ -1,0 +1,1 @@
+#include "smtp_proxy/core/sasl.hpp"

@@ -1,0 +1,1 @@
+#include "smtp_proxy/tls/server_tls.hpp"
