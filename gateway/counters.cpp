@@ -29,6 +29,11 @@ void for_each_reason(Visitor visit) {
 constexpr std::array kZones{rules::Zone::external, rules::Zone::internal};
 constexpr std::array kClasses{rules::RecipientClass::local, rules::RecipientClass::foreign};
 constexpr std::array kDecisions{"refused", "observed"};
+constexpr std::array kTlsPeers{rules::TlsPeer::client, rules::TlsPeer::server};
+constexpr std::array kHandshakeResults{
+    rules::HandshakeResult::full, rules::HandshakeResult::resumed, rules::HandshakeResult::failed};
+constexpr std::array kAuthResults{rules::AuthResult::accepted, rules::AuthResult::refused,
+                                  rules::AuthResult::aborted};
 constexpr std::array kOutcomes{rules::MessageOutcome::accepted, rules::MessageOutcome::refused,
                                rules::MessageOutcome::aborted};
 
@@ -209,11 +214,24 @@ void Counters::collect(const MailerCounters& counters, const std::string& name, 
       }
     });
     add(samples, "postern_sessions_opaque_total", labels, counters.sessions_opaque[z]);
+    for (const rules::AuthResult result : kAuthResults) {
+      add(samples, "postern_auth_total", with({{"result", to_label(result)}}),
+          counters.authentications[z][index(result)]);
+    }
     for (const rules::MessageOutcome outcome : kOutcomes) {
       add(samples, "postern_messages_total", with({{"outcome", to_label(outcome)}}),
           counters.messages[z][index(outcome)]);
     }
   }
+  for (const rules::TlsPeer peer : kTlsPeers) {
+    for (const rules::HandshakeResult result : kHandshakeResults) {
+      add(samples, "postern_tls_handshakes_total",
+          {{"mailer", name}, {"peer", to_label(peer)}, {"result", to_label(result)}},
+          counters.handshakes[index(peer)][index(result)]);
+    }
+  }
+  add(samples, "postern_sources_barred_total", {{"mailer", name}}, counters.sources_barred);
+  add(samples, "postern_accounts_spread_total", {{"mailer", name}}, counters.accounts_spread);
   add(samples, "postern_message_bytes_total", {{"mailer", name}, {"direction", "to_server"}},
       counters.message_octets);
   for (std::size_t error = 0; error < rules::kUpstreamErrorCount; ++error) {

@@ -5,6 +5,8 @@
 
 #include <map>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "gateway/blocked.hpp"
 #include "gateway/report.hpp"
@@ -103,6 +105,46 @@ TEST(Counters, TellWhatIsRefusedFromWhatIsOnlyObserved) {
   EXPECT_EQ(of(totals.refused, Reason::unknown_command), 1U);
   EXPECT_EQ(of(totals.observed, Reason::unknown_command), 2U);
   EXPECT_EQ(of(totals.observed, Reason::none), 0U);
+}
+
+TEST(Counters, TellHandshakesAndAuthenticationsByTheirResult) {
+  Counters counters;
+  using rules::TlsPeer;
+  using enum rules::HandshakeResult;
+  for (const auto& [peer, result, times] :
+       std::vector<std::tuple<TlsPeer, rules::HandshakeResult, int>>{
+           {TlsPeer::client, full, 1},
+           {TlsPeer::client, resumed, 2},
+           {TlsPeer::client, failed, 3},
+           {TlsPeer::server, full, 4},
+           {TlsPeer::server, failed, 5}}) {
+    for (int i = 0; i < times; ++i) {
+      counters.count(
+          rules::HandshakeEnded{.mailer = kMx1, .peer = peer, .result = result, .detail = {}});
+    }
+  }
+  counters.count(rules::AuthEnded{
+      .mailer = kMx1, .zone = Zone::external, .result = rules::AuthResult::accepted});
+  counters.count(rules::AuthEnded{
+      .mailer = kMx1, .zone = Zone::external, .result = rules::AuthResult::refused});
+  counters.count(rules::AuthEnded{
+      .mailer = kMx1, .zone = Zone::internal, .result = rules::AuthResult::aborted});
+  counters.count(rules::SourceBarred{.mailer = kMx1, .duration = std::chrono::seconds(600)});
+  counters.count(rules::AccountSpread{.mailer = kMx1, .user = "someone", .sources = 11});
+  counters.count(rules::UpstreamFailed{.mailer = kMx1, .error = rules::UpstreamError::tls});
+  const std::map<std::string, std::uint64_t> expected{
+      {"postern_tls_handshakes_total mailer=mx1 peer=client result=full", 1},
+      {"postern_tls_handshakes_total mailer=mx1 peer=client result=resumed", 2},
+      {"postern_tls_handshakes_total mailer=mx1 peer=client result=failed", 3},
+      {"postern_tls_handshakes_total mailer=mx1 peer=server result=full", 4},
+      {"postern_tls_handshakes_total mailer=mx1 peer=server result=failed", 5},
+      {"postern_auth_total mailer=mx1 zone=external result=accepted", 1},
+      {"postern_auth_total mailer=mx1 zone=external result=refused", 1},
+      {"postern_auth_total mailer=mx1 zone=internal result=aborted", 1},
+      {"postern_sources_barred_total mailer=mx1", 1},
+      {"postern_accounts_spread_total mailer=mx1", 1},
+      {"postern_upstream_errors_total mailer=mx1 kind=tls", 1}};
+  EXPECT_EQ(samples_of(counters), expected);
 }
 
 TEST(Counters, AddUpTheFourCellsOfTheRelayPolicyOverMailers) {

@@ -79,9 +79,18 @@ TEST(ToLabel, HasAWordForEachEnumerator) {
   expect_distinct_snake_case({to_label(UpstreamError::no_port), to_label(UpstreamError::refused),
                               to_label(UpstreamError::unreachable),
                               to_label(UpstreamError::timed_out), to_label(UpstreamError::lost),
-                              to_label(UpstreamError::protocol)});
+                              to_label(UpstreamError::protocol), to_label(UpstreamError::tls)});
   expect_distinct_snake_case({to_label(MessageOutcome::accepted), to_label(MessageOutcome::refused),
                               to_label(MessageOutcome::aborted)});
+  expect_distinct_snake_case({to_label(TlsPeer::client), to_label(TlsPeer::server)});
+  expect_distinct_snake_case({to_label(HandshakeResult::full), to_label(HandshakeResult::resumed),
+                              to_label(HandshakeResult::failed)});
+  expect_distinct_snake_case({to_label(AuthResult::accepted), to_label(AuthResult::refused),
+                              to_label(AuthResult::aborted)});
+  expect_distinct_snake_case(
+      {to_label(Starttls::hide), to_label(Starttls::terminate), to_label(Starttls::pass)});
+  expect_distinct_snake_case({to_label(UpstreamTls::off), to_label(UpstreamTls::opportunistic),
+                              to_label(UpstreamTls::require), to_label(UpstreamTls::verify)});
   expect_distinct_snake_case({to_label(Zone::external), to_label(Zone::internal)});
   expect_distinct_snake_case({to_label(RecipientClass::local), to_label(RecipientClass::foreign)});
 }
@@ -91,6 +100,11 @@ TEST(ToLabel, SaysTheEnumeratorsName) {
   EXPECT_STREQ(to_label(FlowDirection::transit), "transit");
   EXPECT_STREQ(to_label(UpstreamError::timed_out), "timed_out");
   EXPECT_STREQ(to_label(MessageOutcome::aborted), "aborted");
+  EXPECT_STREQ(to_label(TlsPeer::server), "server");
+  EXPECT_STREQ(to_label(HandshakeResult::resumed), "resumed");
+  EXPECT_STREQ(to_label(AuthResult::refused), "refused");
+  EXPECT_STREQ(to_label(Starttls::terminate), "terminate");
+  EXPECT_STREQ(to_label(UpstreamTls::opportunistic), "opportunistic");
 }
 
 }  // namespace
