@@ -20,6 +20,7 @@
 #include "smtp_proxy/core/conversation.hpp"
 #include "smtp_proxy/core/settings.hpp"
 #include "smtp_proxy/stream.hpp"
+#include "smtp_proxy/tls/contexts.hpp"
 #include "smtp_proxy/transparent.hpp"
 
 namespace postern::smtp_proxy {
@@ -39,6 +40,7 @@ struct WorkBuffers {
 struct SessionSettings {
   std::shared_ptr<const rules::Policy> policy;
   std::shared_ptr<const Settings> smtp;
+  std::shared_ptr<const TlsContexts> tls;  // nullptr: nobody speaks TLS
 };
 
 class Session : public std::enable_shared_from_this<Session> {
