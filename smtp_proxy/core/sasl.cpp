@@ -56,7 +56,7 @@ class Base64Decoder {
         return std::nullopt;
       }
       rest_.remove_prefix(1);
-      bits_ = (bits_ << 6U | *sextet) & 0x3fffU;
+      bits_ = (bits_ << 6U | *sextet) & 0xfffU;
       bit_count_ += 6;
     }
     bit_count_ -= 8;

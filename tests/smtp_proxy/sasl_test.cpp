@@ -222,6 +222,12 @@ TEST(SaslExchange, TellsAResponseFromACancellationAndFromNeither) {
                                 {"YQ", Response::malformed},
                                 {"YQ=", Response::malformed},
                                 {"YQ== ", Response::malformed},
+                                {"YY==", Response::malformed},  // each bit that belongs to no octet
+                                {"YU==", Response::malformed},
+                                {"YS==", Response::malformed},
+                                {"YR==", Response::malformed},
+                                {"YWK=", Response::malformed},
+                                {"YWJ=", Response::malformed},
                                 {" YQ==", Response::malformed},
                                 {"YQ==\r", Response::malformed},
                                 {"YQ\0="s, Response::malformed},
