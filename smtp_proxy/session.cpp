@@ -29,6 +29,8 @@ std::chrono::seconds time_for(const Dialogue& dialogue, const Settings& settings
     case Wait::opaque:
       return std::max({settings.command_timeout, settings.reply_timeout,
                        settings.data_block_timeout, settings.data_termination_timeout});
+    case Wait::handshake:
+      return settings.handshake_timeout;
     case Wait::pause:
       return dialogue.pause_duration();
     case Wait::closing:
@@ -66,7 +68,8 @@ Session::Session(EventLoop& loop, Accepted accepted, SessionSettings settings,
       ends_(accepted.ends),
       client_(loop),
       server_(loop),
-      conversation_(Dialogue(std::move(settings.policy), mailer, zone, *settings_)),
+      conversation_(
+          Dialogue(std::move(settings.policy), mailer, rules::UpstreamTls::off, zone, *settings_)),
       client_may_go_on_(loop),
       started_(Clock::now()),
       deadline_(started_ + settings_->connect_timeout) {

@@ -32,8 +32,8 @@ class Session {
  public:
   Session()
       : policy_(make_policy()),
-        conversation_(
-            Dialogue(policy_, policy_->mailers().front(), rules::Zone::external, settings_)) {
+        conversation_(Dialogue(policy_, policy_->mailers().front(), rules::UpstreamTls::off,
+                               rules::Zone::external, settings_)) {
     server("220 mx.example.org ESMTP\r\n");
     client("EHLO client.example\r\n");
     server(

@@ -74,7 +74,8 @@ void Conversation::resume_client(std::string_view bytes, Output& out) {
 }
 
 bool Conversation::wants_client_bytes() const {
-  return !client_ended_ && (dialogue_.reads_client() || client_.empty());
+  return !client_ended_ && !dialogue_.is_securing_client() &&
+         (dialogue_.reads_client() || client_.empty());
 }
 
 }  // namespace postern::smtp_proxy

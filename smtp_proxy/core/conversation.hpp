@@ -5,6 +5,7 @@
 // Lifetime: output views the input of the call or bytes held here; both stay until the next call.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -26,6 +27,12 @@ class Conversation {
   // It reset the connection: there is nobody left to tell anything.
   void client_gone(Output& out);
   void server_eof(Output& out) { dialogue_.on_server_eof(out); }
+  void client_tls(bool is_admitted, Output& out) { dialogue_.on_client_tls(is_admitted, out); }
+  void secured(rules::TlsPeer peer, Output& out) { dialogue_.on_secured(peer, out); }
+  void handshake_failed(rules::TlsPeer peer, Output& out) {
+    dialogue_.on_handshake_failed(peer, out);
+  }
+  void pause(std::chrono::seconds duration) { dialogue_.pause(duration); }
   void timeout(Output& out);
   void unreachable(rules::UpstreamError error, Output& out) {
     dialogue_.on_unreachable(error, out);

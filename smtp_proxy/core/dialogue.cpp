@@ -14,11 +14,16 @@ constexpr std::size_t kMostOutstandingReplies = 128;
 }  // namespace
 
 Dialogue::Dialogue(std::shared_ptr<const rules::Policy> policy, const rules::Mailer& mailer,
-                   rules::Zone zone, const Settings& settings)
+                   rules::UpstreamTls upstream_tls, rules::Zone zone, const Settings& settings)
     : policy_(std::move(policy)),
       mailer_(&mailer),
       settings_(&settings),
-      client_{.zone = zone, .authenticated = false} {}
+      client_{.zone = zone, .authenticated = false},
+      // Where nothing is refused nothing is changed either; and the client's own TLS with the mailer
+      // must find it in clear.
+      upstream_tls_(policy_->observe || mailer.starttls == rules::Starttls::pass
+                        ? rules::UpstreamTls::off
+                        : upstream_tls) {}
 
 bool Dialogue::reads_client() const {
   switch (phase_) {
@@ -26,7 +31,11 @@ bool Dialogue::reads_client() const {
       return settings_->early_talker == EarlyTalker::refuse && !early_talker_was_told_;
     case Phase::opaque:
       return true;
+    case Phase::securing_client:
+    case Phase::securing_server:
+      return false;
     case Phase::commands:
+    case Phase::sasl:
     case Phase::body:
     case Phase::chunk:
     case Phase::quitting:
@@ -51,6 +60,9 @@ std::size_t Dialogue::on_client(std::string_view input, Output& out) {
       case Phase::commands:
         consumed = read_command(rest, out);
         break;
+      case Phase::sasl:
+        consumed = read_sasl(rest, out);
+        break;
       case Phase::body:
         consumed = read_body(rest, out);
         break;
@@ -60,6 +72,9 @@ std::size_t Dialogue::on_client(std::string_view input, Output& out) {
       case Phase::opaque:
         out.to_server_without_copy(rest);
         consumed = rest.size();
+        break;
+      case Phase::securing_client:
+      case Phase::securing_server:
         break;
       case Phase::quitting:
         if (observes()) {
@@ -76,8 +91,16 @@ std::size_t Dialogue::on_client(std::string_view input, Output& out) {
     progress_ += consumed != 0 && !(skipped_line && skips_line_) ? 1 : 0;
     position += consumed;
   }
-  if (position < input.size() && client_must_wait_) {
+  const std::string_view unread = input.substr(position);
+  if (!unread.empty() && (is_securing_client() || awaits_opaque_tls())) {
+    on_injection(out);
+    return phase_ == Phase::ended ? input.size() : position;
+  }
+  if (!unread.empty() && client_must_wait_) {
     on_unauthorised_pipelining(out);
+  }
+  if (is_securing_client()) {
+    out.secure = Secure::client;
   }
   return position;
 }
@@ -86,9 +109,13 @@ void Dialogue::on_client_eof(Output& out) {
   client_ended_ = true;
   switch (phase_) {
     case Phase::greeting:
+    case Phase::sasl:
     case Phase::body:
     case Phase::chunk:
+    case Phase::securing_client:
       return end(Reason::none, out);
+    case Phase::securing_server:
+      return;
     case Phase::commands:
       if (!replies_.empty()) {
         return;
@@ -146,6 +173,9 @@ void Dialogue::on_timeout(Output& out) {
     case Wait::data_initiation:
     case Wait::data_termination:
       return on_unreachable(rules::UpstreamError::timed_out, out);
+    case Wait::handshake:
+      return is_securing_client() ? end(Reason::timeout, out)
+                                  : on_handshake_failed(rules::TlsPeer::server, out);
     case Wait::command:
     case Wait::data_block:
     case Wait::opaque:
@@ -158,11 +188,17 @@ void Dialogue::on_timeout(Output& out) {
   }
 }
 
+void Dialogue::pause(std::chrono::seconds duration) {
+  pause_ = duration;
+  is_paused_ = true;
+}
+
 void Dialogue::end_session(Reason reason, Output& out) {
   if (phase_ == Phase::ended) {
     return;
   }
-  if (phase_ != Phase::opaque) {
+  // In the middle of a handshake clear text would be read as a broken record.
+  if (phase_ != Phase::opaque && !is_securing_client()) {
     out.to_client += render_reply(reason);
   }
   end(reason, out);
@@ -175,12 +211,14 @@ void Dialogue::end(Reason reason, Output& out) {
   out.end = server_has_part_of_a_message() ? End::reset_server : End::close;
   out.reason = reason;
   end_message(rules::MessageOutcome::aborted, out);
+  end_auth(rules::AuthResult::aborted, out);
   replies_.clear();
   phase_ = Phase::ended;
 }
 
-void Dialogue::become_opaque(Output& out) {
-  out.events.emplace_back(rules::SessionBecameOpaque{.mailer = mailer_->id, .zone = client_.zone});
+void Dialogue::become_opaque(rules::OpaqueCause cause, Output& out) {
+  out.events.emplace_back(
+      rules::SessionBecameOpaque{.mailer = mailer_->id, .zone = client_.zone, .cause = cause});
   message_is_open_ = false;  // what becomes of it nobody reads
   replies_.clear();
   phase_ = Phase::opaque;
@@ -229,9 +267,13 @@ Wait Dialogue::wait() const {
       return Wait::data_block;
     case Phase::opaque:
       return Wait::opaque;
+    case Phase::securing_client:
+    case Phase::securing_server:
+      return Wait::handshake;
     case Phase::ended:
       return Wait::closing;
     case Phase::commands:
+    case Phase::sasl:
     case Phase::quitting:
       break;
   }
@@ -256,6 +298,8 @@ Wait Dialogue::wait() const {
     case Answer::quit:
     case Answer::starttls:
     case Answer::auth:
+    case Answer::securing_hello:
+    case Answer::securing_starttls:
     case Answer::other:
       break;
   }

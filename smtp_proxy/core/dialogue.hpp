@@ -8,10 +8,11 @@
 // With Policy::observe everything is judged and reported all the same, and nothing is refused: the
 // bytes of each side go on as they came, and where the session would have ended it becomes opaque.
 //
-// In four files: dialogue.cpp the session, dialogue_commands.cpp the client's commands,
-// dialogue_messages.cpp its bodies and chunks, dialogue_replies.cpp what the server says.
+// In five files: dialogue.cpp the session, dialogue_commands.cpp the client's commands,
+// dialogue_messages.cpp its bodies and chunks, dialogue_security.cpp TLS and AUTH,
+// dialogue_replies.cpp what the server says.
 //
-// Source:   RFC 5321, 2920, 3030, 3461, 6531; docs/architecture.md.
+// Source:   RFC 5321, 2920, 3030, 3207, 3461, 4954, 6531; docs/architecture.md.
 // Lifetime: output views the input of the same call.
 // Threads:  one owner, no locks.
 // Errors:   none; every outcome is bytes and an End.
@@ -21,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -37,6 +39,7 @@
 #include "smtp_proxy/core/output.hpp"
 #include "smtp_proxy/core/reply.hpp"
 #include "smtp_proxy/core/reply_queue.hpp"
+#include "smtp_proxy/core/sasl.hpp"
 #include "smtp_proxy/core/settings.hpp"
 #include "smtp_proxy/core/transaction.hpp"
 
@@ -50,6 +53,7 @@ enum class Wait : std::uint8_t {
   data_initiation,   // the server's 354
   data_block,        // the client's body or chunk
   data_termination,  // the server's answer to the end of data, or to a chunk
+  handshake,         // the end of a TLS handshake, with either side
   pause,             // nothing but the time: see pause_duration()
   opaque,            // either side's: what they say is not read
   closing,           // the server's end of stream, after QUIT or the client's
@@ -57,9 +61,10 @@ enum class Wait : std::uint8_t {
 
 class Dialogue {
  public:
-  // `mailer` must be one of `policy`'s.
+  // `mailer` must be one of `policy`'s. `upstream_tls`: the mailer's, or less where TLS with it has
+  // failed just before.
   Dialogue(std::shared_ptr<const rules::Policy> policy, const rules::Mailer& mailer,
-           rules::Zone zone, const Settings& settings);
+           rules::UpstreamTls upstream_tls, rules::Zone zone, const Settings& settings);
 
   // Both return how many octets were read. The rest must be given again, with more behind it, after
   // any later call that could have changed something. on_client reads nothing where it must know
@@ -70,6 +75,14 @@ class Dialogue {
   void on_client_gone(Output& out);
   void on_server_eof(Output& out);
 
+  // The answer to Secure::client: the handshake may begin once what this writes is sent; or not now.
+  void on_client_tls(bool is_admitted, Output& out);
+  // A handshake that Secure asked for has ended well, or not.
+  void on_secured(rules::TlsPeer peer, Output& out);
+  void on_handshake_failed(rules::TlsPeer peer, Output& out);
+  // The client is not heard for so long, on top of whatever else it waits for.
+  void pause(std::chrono::seconds duration);
+
   // What wait() names took too long; of Wait::pause: it is over, and on_client may go on.
   void on_timeout(Output& out);
   // The mailer could not be reached at all.
@@ -78,6 +91,8 @@ class Dialogue {
   void end_session(rules::Reason reason, Output& out);
 
   [[nodiscard]] bool reads_client() const;
+  // What the client sends next is TLS's, and not for on_client.
+  [[nodiscard]] bool is_securing_client() const { return phase_ == Phase::securing_client; }
   [[nodiscard]] Wait wait() const;
   // How long the client is made to wait after a refusal, in Wait::pause.
   [[nodiscard]] std::chrono::seconds pause_duration() const { return pause_; }
@@ -91,7 +106,22 @@ class Dialogue {
   [[nodiscard]] rules::Zone zone() const { return client_.zone; }
 
  private:
-  enum class Phase : std::uint8_t { greeting, commands, body, chunk, quitting, opaque, ended };
+  enum class Phase : std::uint8_t {
+    greeting,
+    commands,
+    sasl,  // the server said 334: the client's next line is a response
+    body,
+    chunk,
+    securing_client,
+    securing_server,
+    quitting,
+    opaque,
+    ended
+  };
+
+  // How far TLS with the server has come. It is made behind the client's first hello, because that is
+  // the first time there is a name to say.
+  enum class Upstream : std::uint8_t { untried, being_secured, secured, in_clear };
 
   // What becomes of a command: it goes on, written anew; or we answer it; or it is refused.
   struct Forward {
@@ -113,7 +143,13 @@ class Dialogue {
     Chunk chunk;
     rules::Reason refusal = rules::Reason::none;
   };
-  using Decision = std::variant<Forward, AnswerHere, Refusal, ChunkDecision>;
+  struct BeginTls {};
+  struct BeginAuth {
+    SaslExchange exchange;
+    std::string_view
+        initial_response;  // a view into the line, so that nothing keeps it; may be empty
+  };
+  using Decision = std::variant<Forward, AnswerHere, Refusal, ChunkDecision, BeginTls, BeginAuth>;
 
   // The client's commands: dialogue_commands.cpp.
   std::size_t read_command(std::string_view input, Output& out);
@@ -150,6 +186,27 @@ class Dialogue {
   void begin_chunk(const ChunkDecision& decision, std::string_view line, Output& out);
   std::size_t read_chunk(std::string_view input, Output& out);
 
+  // TLS and AUTH: dialogue_security.cpp.
+  [[nodiscard]] Decision decide_starttls(const Command& command) const;
+  [[nodiscard]] Decision decide_auth(const Command& command) const;
+  [[nodiscard]] rules::Reason refusal_of_auth() const;
+  [[nodiscard]] bool must_be_secured_first(Verb verb) const;
+  [[nodiscard]] bool awaits_opaque_tls() const;
+  [[nodiscard]] EhloView ehlo_view() const;
+  void on_injection(Output& out);
+  void secure_server(std::string_view hello, Output& out);
+  void say_hello_again(Output& out);
+  void on_securing_hello(const Reply& reply, Output& out);
+  void on_securing_starttls(const Reply& reply, Output& out);
+  void on_securing_server(std::string_view behind, Output& out);
+  void on_not_secured(Output& out);
+  void begin_auth(const BeginAuth& begun, Output& out);
+  std::size_t read_sasl(std::string_view input, Output& out);
+  void await_auth_reply(std::string_view last_octets, Output& out);
+  void cancel_auth(rules::Reason reason, Output& out);
+  void on_auth_reply(const Reply& reply, Output& out);
+  void end_auth(rules::AuthResult result, Output& out);
+
   // The server's side: dialogue_replies.cpp.
   void on_greeting(const Reply& reply, Output& out);
   void on_reply(const Reply& reply, Output& out);
@@ -169,7 +226,7 @@ class Dialogue {
   [[nodiscard]] bool server_has_part_of_a_message() const;
   void end(rules::Reason reason, Output& out);
   void end_message(rules::MessageOutcome outcome, Output& out);
-  void become_opaque(Output& out);
+  void become_opaque(rules::OpaqueCause cause, Output& out);
   void report_refusal(const Refusal& refusal, Output& out) const;
   void report_upstream(rules::UpstreamError error, Output& out) const;
 
@@ -177,6 +234,7 @@ class Dialogue {
   const rules::Mailer* mailer_;
   const Settings* settings_;
   rules::RelayClient client_;
+  rules::UpstreamTls upstream_tls_;
 
   Phase phase_ = Phase::greeting;
   bool holds_client_ = false;      // until every reply has come
@@ -189,6 +247,13 @@ class Dialogue {
   bool server_is_behind_ = false;
   bool message_is_open_ = false;  // the server has octets of it, and has not answered its end
   rules::Reason end_reason_ = rules::Reason::none;
+  bool client_is_secured_ = false;
+  Upstream upstream_ = Upstream::untried;
+  bool shows_auth_in_clear_ = false;  // the server, also before any TLS
+  std::string hello_;  // the client's, without CRLF; while TLS with the server is made
+  std::optional<SaslExchange> exchange_;  // the one under way
+  bool auth_is_cancelled_ = false;
+  std::uint32_t auth_failures_ = 0;
   Extensions offered_;
   std::uint64_t size_limit_ = 0;  // as the server announced it; 0: it did not
   ReplyQueue replies_;

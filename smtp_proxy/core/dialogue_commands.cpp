@@ -32,18 +32,30 @@ Reason reason_of(rules::PathError error, Reason malformed) {
 // Whether a transaction is open, and has a recipient to send a body to, is known when every reply
 // before it has come.
 bool waits_for_replies(Verb verb) {
-  return verb == Verb::mail || verb == Verb::data || verb == Verb::bdat;
+  constexpr std::array kWaiting{Verb::mail, Verb::data, Verb::bdat, Verb::starttls, Verb::auth};
+  return std::ranges::find(kWaiting, verb) != kWaiting.end();
 }
 
 // Commands that must be the last of what the client sends at once (RFC 2920 3.1).
 bool is_synchronising(Answer answer) {
-  constexpr std::array kSynchronising{Answer::ehlo, Answer::helo, Answer::data, Answer::starttls,
-                                      Answer::auth};
+  constexpr std::array kSynchronising{Answer::ehlo,
+                                      Answer::helo,
+                                      Answer::data,
+                                      Answer::starttls,
+                                      Answer::auth,
+                                      Answer::securing_hello,
+                                      Answer::securing_starttls};
   return std::ranges::find(kSynchronising, answer) != kSynchronising.end();
+}
+
+bool is_hello(Answer answer) {
+  return answer == Answer::ehlo || answer == Answer::helo;
 }
 
 // A TLS record of a handshake: its type, and the major version that all of them have (RFC 8446 5.1).
 constexpr std::string_view kTlsHello{"\x16\x03", 2};
+
+constexpr std::string_view kAuth{"AUTH "};
 
 // BDAT also by other rules than ours, with blanks before it or a tab behind: octets may follow.
 bool begins_like_a_chunk(std::string_view line) {
@@ -106,7 +118,9 @@ std::size_t Dialogue::read_command(std::string_view input, Output& out) {
   if (input.starts_with(kTlsHello)) {
     return refuse_the_rest(Reason::not_smtp, input, out);
   }
-  const Line line = take_line(input, kLongestCommandOctets);
+  const bool is_auth = equals_ignoring_case(input.substr(0, kAuth.size()), kAuth);
+  out.has_secret = out.has_secret || is_auth;
+  const Line line = take_line(input, is_auth ? kLongestSaslLineOctets : kLongestCommandOctets);
   switch (line.status) {
     case LineStatus::need_more:
       return 0;
@@ -140,6 +154,9 @@ std::size_t Dialogue::skip_rest_of_line(std::string_view input, Output& out) {
     return refuse_the_rest(Reason::bare_newline, input, out);
   }
   skips_line_ = skipped.status == SkippedLine::Status::need_more;
+  if (!skips_line_ && phase_ == Phase::sasl) {
+    cancel_auth(Reason::line_too_long, out);
+  }
   return skipped.consumed;
 }
 
@@ -175,6 +192,10 @@ void Dialogue::on_command(const Command& command, std::string_view line, Output&
   }
   std::visit(Overloaded{
                  [&](const Forward& to_forward) {
+                   if (is_hello(to_forward.answer) && upstream_ == Upstream::untried &&
+                       upstream_tls_ != rules::UpstreamTls::off) {
+                     return secure_server(to_forward.text, out);
+                   }
                    forward(to_forward.text + "\r\n", to_forward.answer, out);
                  },
                  [&](const AnswerHere& ours) { answer(ours.text, out); },
@@ -182,6 +203,8 @@ void Dialogue::on_command(const Command& command, std::string_view line, Output&
                  [&](const ChunkDecision& of_chunk) {
                    begin_chunk(of_chunk, to_line(of_chunk.chunk), out);
                  },
+                 [&](const BeginTls&) { phase_ = Phase::securing_client; },
+                 [&](const BeginAuth& begun) { begin_auth(begun, out); },
              },
              decision);
 }
@@ -192,6 +215,10 @@ void Dialogue::observe_command(const Decision& decision, Verb verb, std::string_
     return begin_chunk(*of_chunk, line, out);
   }
   forward(line, answer_to(verb), out);
+  if (verb == Verb::auth) {
+    const auto* begun = std::get_if<BeginAuth>(&decision);
+    exchange_ = begun == nullptr ? SaslExchange{} : begun->exchange;
+  }
   if (const auto* refusal = std::get_if<Refusal>(&decision)) {
     if (verb == Verb::mail) {
       // What it agreed on was not read: nothing is held against its recipients.
@@ -207,6 +234,9 @@ Dialogue::Decision Dialogue::decide(const Command& command, std::string_view lin
     return begins_like_a_chunk(line)
                ? Refusal{.reason = Reason::malformed_chunk, .ends_session = true}
                : Refusal{.reason = reason};
+  }
+  if (must_be_secured_first(verb)) {
+    return Refusal{.reason = Reason::bad_sequence};
   }
   switch (verb) {
     case Verb::helo:
@@ -231,7 +261,9 @@ Dialogue::Decision Dialogue::decide(const Command& command, std::string_view lin
     case Verb::help:
       return unless_idle(AnswerHere{"214 2.0.0 see RFC 5321\r\n"});
     case Verb::starttls:
+      return decide_starttls(command);
     case Verb::auth:
+      return decide_auth(command);
     case Verb::forbidden:
       return Refusal{.reason = Reason::forbidden_command, .detail = std::string(command.spec.name)};
     case Verb::foreign:
@@ -253,8 +285,9 @@ Reason Dialogue::refusal_of_form(const Command& command, std::string_view line) 
   }
   constexpr std::size_t kOrdinaryLimitOctets = 512;
   const auto envelope = verb == Verb::mail ? EnvelopeCommand::mail : EnvelopeCommand::rcpt;
-  const std::size_t limit_octets =
-      is_envelope ? command_limit_octets(envelope, offered_) : kOrdinaryLimitOctets;
+  const std::size_t limit_octets = is_envelope          ? command_limit_octets(envelope, offered_)
+                                   : verb == Verb::auth ? kLongestSaslLineOctets
+                                                        : kOrdinaryLimitOctets;
   if (line.size() + 2 > limit_octets) {
     return Reason::line_too_long;
   }
@@ -403,7 +436,7 @@ void Dialogue::refuse(const Refusal& refusal, Output& out) {
       report_refusal({.reason = limit}, out);
     }
     if (refusal.ends_session) {
-      become_opaque(out);
+      become_opaque(rules::OpaqueCause::observed, out);
     }
     return;
   }

@@ -19,7 +19,7 @@ bool is_intermediate(std::uint16_t code) {
 std::size_t Dialogue::on_server(std::string_view input, bool server_is_behind, Output& out) {
   server_is_behind_ = server_is_behind;
   std::size_t position = 0;
-  while (position < input.size() && phase_ != Phase::ended) {
+  while (position < input.size() && phase_ != Phase::ended && phase_ != Phase::securing_server) {
     const std::string_view rest = input.substr(position);
     if (phase_ == Phase::opaque) {
       out.to_client += rest;
@@ -41,6 +41,9 @@ std::size_t Dialogue::on_server(std::string_view input, bool server_is_behind, O
     } else {
       on_reply(reply, out);
     }
+  }
+  if (phase_ == Phase::securing_server) {
+    on_securing_server(input.substr(position), out);
   }
   return phase_ == Phase::ended ? input.size() : position;
 }
@@ -82,6 +85,9 @@ void Dialogue::on_reply(const Reply& reply, Output& out) {
 }
 
 void Dialogue::on_unsolicited(const Reply& reply, Output& out) {
+  if (is_securing_client()) {
+    return end(Reason::none, out);
+  }
   if (phase_ == Phase::quitting || client_ended_) {
     out.to_client += observes() ? reply.text : std::string_view{};
     return;
@@ -103,6 +109,10 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
       // Nobody can have taken a message that was not sent whole.
       return is_refusal(code) || (code / 100 == 2 && !is_owed_octets(answer));
     case Answer::auth:
+      return code == 334 || code == 235 || is_refusal(code);
+    case Answer::starttls:
+    case Answer::securing_starttls:
+      return code == 220 || is_refusal(code);
     case Answer::other:
       return true;
     case Answer::ours:
@@ -113,7 +123,7 @@ bool Dialogue::is_possible(Answer answer, std::uint16_t code) const {
     case Answer::rset:
     case Answer::noop:
     case Answer::quit:
-    case Answer::starttls:
+    case Answer::securing_hello:
       break;
   }
   return code / 100 == 2 || is_refusal(code);
@@ -141,6 +151,12 @@ void Dialogue::on_early_refusal(const Reply& reply, Output& out) {
 void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
   if (answer == Answer::ehlo || answer == Answer::helo) {
     return apply_hello(answer, reply, out);
+  }
+  if (answer == Answer::securing_hello) {
+    return on_securing_hello(reply, out);
+  }
+  if (answer == Answer::securing_starttls) {
+    return on_securing_starttls(reply, out);
   }
   out.to_client += reply.text;
   switch (answer) {
@@ -173,20 +189,24 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
       return;
     case Answer::starttls:
       if (reply.is_positive()) {
-        become_opaque(out);
+        become_opaque(observes() ? rules::OpaqueCause::observed : rules::OpaqueCause::starttls,
+                      out);
       }
       return;
     case Answer::auth:
+      return on_auth_reply(reply, out);
     case Answer::other:
       // Whatever was agreed on, it changes what follows.
-      if (is_intermediate(reply.code) || (answer == Answer::auth && reply.is_positive())) {
-        become_opaque(out);
+      if (is_intermediate(reply.code)) {
+        become_opaque(rules::OpaqueCause::observed, out);
       }
       return;
     case Answer::ehlo:
     case Answer::helo:
     case Answer::noop:
     case Answer::quit:
+    case Answer::securing_hello:
+    case Answer::securing_starttls:
     case Answer::ours:
       return;
   }
@@ -199,7 +219,7 @@ void Dialogue::apply_hello(Answer answer, const Reply& reply, Output& out) {
   }
   FilteredEhlo filtered;
   if (answer == Answer::ehlo) {
-    filtered = filter_ehlo(reply.text);
+    filtered = filter_ehlo(reply.text, ehlo_view());
   }
   offered_ = filtered.offered;
   size_limit_ = filtered.size_limit;
@@ -239,7 +259,7 @@ void Dialogue::flush_ours(Output& out) {
 void Dialogue::on_protocol_error(std::string_view unheard, Output& out) {
   report_upstream(rules::UpstreamError::protocol, out);
   if (observes()) {
-    become_opaque(out);
+    become_opaque(rules::OpaqueCause::observed, out);
     out.to_client += unheard;
     return;
   }

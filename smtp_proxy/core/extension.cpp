@@ -10,6 +10,7 @@
 
 #include "rules/utf8.hpp"
 #include "smtp_proxy/core/command.hpp"
+#include "smtp_proxy/core/sasl.hpp"
 
 namespace postern::smtp_proxy {
 namespace {
@@ -35,6 +36,8 @@ constexpr std::array kExtensions{
     ExtensionSpec{Extension::futurerelease, "FUTURERELEASE", 34, 0},             // RFC 4865
     ExtensionSpec{Extension::chunking, "CHUNKING", 0, 0},                        // RFC 3030
     ExtensionSpec{Extension::binarymime, "BINARYMIME", 0, 0},                    // RFC 3030
+    ExtensionSpec{Extension::starttls, "STARTTLS", 0, 0},                        // RFC 3207
+    ExtensionSpec{Extension::auth, "AUTH", 500, 0},                              // RFC 4954
 };
 static_assert(kExtensions.size() == static_cast<std::size_t>(Extension::count_));
 
@@ -216,6 +219,11 @@ bool is_rrvs(std::string_view value) {
   return is_date_time(value.substr(0, semicolon));
 }
 
+// RFC 4954 5: an address as xtext, or "<>".
+bool is_auth_identity(std::string_view value) {
+  return value == "<>" || (!value.empty() && is_xtext(value));
+}
+
 struct ParameterSpec {
   EnvelopeCommand command;
   std::string_view keyword;
@@ -234,6 +242,7 @@ constexpr std::array kParameters{
     ParameterSpec{EnvelopeCommand::mail, "BY", Extension::deliverby, is_deliver_by},
     ParameterSpec{EnvelopeCommand::mail, "HOLDFOR", Extension::futurerelease, is_hold_for},
     ParameterSpec{EnvelopeCommand::mail, "HOLDUNTIL", Extension::futurerelease, is_date_time},
+    ParameterSpec{EnvelopeCommand::mail, "AUTH", Extension::auth, is_auth_identity},
     ParameterSpec{EnvelopeCommand::rcpt, "NOTIFY", Extension::dsn, is_notify},
     ParameterSpec{EnvelopeCommand::rcpt, "ORCPT", Extension::dsn, is_orcpt},
     ParameterSpec{EnvelopeCommand::rcpt, "RRVS", Extension::rrvs, is_rrvs},
@@ -323,30 +332,84 @@ void learn_extensions(std::string_view reply, FilteredEhlo& filtered) {
   }
 }
 
-}  // namespace
+// "AUTH PLAIN LOGIN": " PLAIN LOGIN"
+std::string mechanisms_of(std::string_view reply_line) {
+  return relayable_mechanisms(text_of(reply_line).substr(std::string_view("AUTH").size()));
+}
 
-FilteredEhlo filter_ehlo(std::string_view reply) {
-  FilteredEhlo filtered;
-  learn_extensions(reply, filtered);
-  std::size_t last_line = 0;
-  const auto add_line = [&](std::string_view line, char separator) {
-    last_line = filtered.text.size();
-    filtered.text += line;
-    if (line.size() > 5) {
-      filtered.text[last_line + 3] = separator;
-    }
-  };
-  add_line(take_reply_line(reply), '-');
+void narrow_to(const EhloView& view, std::string_view reply, Extensions& offered) {
+  if (view.starttls != StarttlsView::as_server_says) {
+    offered.remove(Extension::starttls);
+  }
+  take_reply_line(reply);
+  bool has_mechanism = false;
   while (!reply.empty()) {
     const std::string_view line = take_reply_line(reply);
     const ExtensionSpec* spec = extension_of(line);
-    if (spec != nullptr && filtered.offered.has(spec->extension)) {
-      add_line(line, '-');
+    has_mechanism = has_mechanism || (spec != nullptr && spec->extension == Extension::auth &&
+                                      !mechanisms_of(line).empty());
+  }
+  if (!view.auth || !has_mechanism) {
+    offered.remove(Extension::auth);
+  }
+}
+
+// Lines of a reply, the last of them marked as such (RFC 5321 4.2.1).
+class ReplyLines {
+ public:
+  explicit ReplyLines(std::string& text) : text_(text) {}
+
+  void add(std::string_view line) {
+    mark_last('-');
+    last_ = text_.size();
+    text_ += line;
+  }
+  void mark_last(char separator) {
+    if (text_.size() - last_ > kBareLineOctets) {
+      text_[last_ + 3] = separator;
+    } else if (separator == '-' && !text_.empty()) {
+      text_.insert(last_ + 3, 1, separator);
     }
   }
-  if (filtered.text.size() - last_line > 5) {
-    filtered.text[last_line + 3] = ' ';
+
+ private:
+  static constexpr std::size_t kBareLineOctets = 5;  // "250\r\n" has no separator
+  std::string& text_;
+  std::size_t last_ = 0;
+};
+
+}  // namespace
+
+Extensions extensions_of(std::string_view reply) {
+  FilteredEhlo learned;
+  learn_extensions(reply, learned);
+  return learned.offered;
+}
+
+FilteredEhlo filter_ehlo(std::string_view reply, const EhloView& view) {
+  FilteredEhlo filtered;
+  learn_extensions(reply, filtered);
+  narrow_to(view, reply, filtered.offered);
+  const std::string code(reply.substr(0, 3));
+  ReplyLines lines(filtered.text);
+  lines.add(take_reply_line(reply));
+  while (!reply.empty()) {
+    const std::string_view line = take_reply_line(reply);
+    const ExtensionSpec* spec = extension_of(line);
+    if (spec == nullptr || !filtered.offered.has(spec->extension)) {
+      continue;
+    }
+    if (spec->extension != Extension::auth) {
+      lines.add(line);
+    } else if (const std::string mechanisms = mechanisms_of(line); !mechanisms.empty()) {
+      lines.add(code + " AUTH" + mechanisms + "\r\n");
+    }
   }
+  if (view.starttls == StarttlsView::added) {
+    filtered.offered.add(Extension::starttls);
+    lines.add(code + " STARTTLS\r\n");
+  }
+  lines.mark_last(' ');
   return filtered;
 }
 

@@ -2,9 +2,9 @@
 // parameters that each adds to MAIL and RCPT. What is not in the table is not shown to the client;
 // a parameter whose extension the server did not offer in this session is refused before
 // forwarding.
+// STARTTLS and AUTH change what follows them on the wire; whether the client may see them is the
+// dialogue's to say.
 // Source:   RFC 5321 4.1.1.1, and the RFC in each row.
-// Why not:  STARTTLS and AUTH have no row yet: each changes what follows it on the wire, and a
-//           session must not be shown an extension that the dialogue cannot follow.
 #pragma once
 
 #include <bitset>
@@ -32,6 +32,8 @@ enum class Extension : std::uint8_t {
   futurerelease,
   chunking,
   binarymime,
+  starttls,
+  auth,
   count_,
 };
 
@@ -48,14 +50,25 @@ class Extensions {
   std::bitset<static_cast<std::size_t>(Extension::count_)> bits_;
 };
 
+// added: shown whatever the server says, because the proxy speaks TLS itself.
+enum class StarttlsView : std::uint8_t { hidden, as_server_says, added };
+
+struct EhloView {
+  StarttlsView starttls = StarttlsView::hidden;
+  bool auth = false;
+};
+
 struct FilteredEhlo {
-  std::string text;  // the reply as the client may see it, with CRLFs
-  Extensions offered;
+  std::string text;              // the reply as the client may see it, with CRLFs
+  Extensions offered;            // to the client
   std::uint64_t size_limit = 0;  // octets of a message (RFC 1870 4); 0: none was said
 };
 
 // `reply`: a whole 250 reply to EHLO, with CRLFs.
-[[nodiscard]] FilteredEhlo filter_ehlo(std::string_view reply);
+[[nodiscard]] FilteredEhlo filter_ehlo(std::string_view reply, const EhloView& view = {});
+
+// What the server itself offers in it.
+[[nodiscard]] Extensions extensions_of(std::string_view reply);
 
 enum class EnvelopeCommand : std::uint8_t { mail, rcpt };
 

@@ -25,6 +25,8 @@ enum class Answer : std::uint8_t {
   quit,
   starttls,
   auth,
+  securing_hello,  // what we say to make TLS with the server; the client hears none of it
+  securing_starttls,
   other,  // a command passed on only because nothing is refused
 };
 

@@ -29,6 +29,14 @@ Extensions everything() {
   return offered;
 }
 
+// STARTTLS and AUTH are shown only where the dialogue says so.
+Extensions everything_followed_by_itself() {
+  Extensions offered = everything();
+  offered.remove(Extension::starttls);
+  offered.remove(Extension::auth);
+  return offered;
+}
+
 struct EhloRow {
   std::string_view name;
   std::string_view reply;
@@ -62,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=9\r\n"
                 "250-MT-PRIORITY MIXER\r\n250-RRVS\r\n250-DELIVERBY 240\r\n250-BINARYMIME\r\n"
                 "250-CHUNKING\r\n250 FUTURERELEASE 1000 2030-01-01T00:00:00Z\r\n",
-                everything()},
+                everything_followed_by_itself()},
         EhloRow{"LastLineHidden", "250-mx.example\r\n250-SIZE 1\r\n250 STARTTLS\r\n",
                 "250-mx.example\r\n250 SIZE 1\r\n", offering({Extension::size})},
         EhloRow{"MiddleLineHidden", "250-mx.example\r\n250-STARTTLS\r\n250 SIZE 1\r\n",
@@ -103,6 +111,53 @@ TEST(Ehlo, TellsTheSizeThatTheServerTakes) {
        {"SIZE", "SIZE ", "SIZE 0", "SIZE x", "SIZE 10 20", "SIZE -1", "DSN"}) {
     EXPECT_EQ(limit_of(without), 0U) << without;
   }
+}
+
+struct ViewRow {
+  std::string_view name;
+  std::string_view reply;
+  EhloView view;
+  std::string_view shown;
+};
+
+void PrintTo(const ViewRow& row, std::ostream* out) {
+  *out << row.name;
+}
+
+class EhloViewTable : public testing::TestWithParam<ViewRow> {};
+
+TEST_P(EhloViewTable, ShowsWhatTheDialogueSays) {
+  const FilteredEhlo filtered = filter_ehlo(GetParam().reply, GetParam().view);
+  EXPECT_EQ(filtered.text, GetParam().shown);
+  EXPECT_EQ(filtered.offered.has(Extension::starttls), filtered.text.contains("STARTTLS"));
+  EXPECT_EQ(filtered.offered.has(Extension::auth), filtered.text.contains("AUTH"));
+}
+
+constexpr EhloView kBoth{.starttls = StarttlsView::as_server_says, .auth = true};
+constexpr EhloView kAdded{.starttls = StarttlsView::added};
+constexpr std::string_view kSecure = "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN EXTERNAL\r\n";
+
+INSTANTIATE_TEST_SUITE_P(
+    Ehlo, EhloViewTable,
+    testing::Values(
+        ViewRow{"Hidden", kSecure, {}, "250 mx\r\n"},
+        ViewRow{"AsTheServerSays", kSecure, kBoth, "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n"},
+        ViewRow{"AuthAlone", kSecure, {.auth = true}, "250-mx\r\n250 AUTH PLAIN\r\n"},
+        ViewRow{"Added", "250-mx\r\n250 DSN\r\n", kAdded, "250-mx\r\n250-DSN\r\n250 STARTTLS\r\n"},
+        ViewRow{"AddedOnce", kSecure, kAdded, "250-mx\r\n250 STARTTLS\r\n"},
+        ViewRow{"AddedToAnotherCode", "251 mx\r\n", kAdded, "251-mx\r\n251 STARTTLS\r\n"},
+        ViewRow{"AddedToACodeAlone", "250\r\n", kAdded, "250-\r\n250 STARTTLS\r\n"},
+        ViewRow{"NotWhatTheServerDoesNotSay", "250 mx\r\n", kBoth, "250 mx\r\n"},
+        ViewRow{"NoMechanismThatWorksHere", "250-mx\r\n250 AUTH EXTERNAL SCRAM-SHA-1-PLUS\r\n",
+                kBoth, "250 mx\r\n"},
+        ViewRow{"TheOldFormOfAuth", "250-mx\r\n250 AUTH=PLAIN\r\n", kBoth, "250 mx\r\n"}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Ehlo, TellsWhatTheServerItselfOffers) {
+  const Extensions offered = extensions_of(kSecure);
+  EXPECT_TRUE(offered.has(Extension::starttls));
+  EXPECT_TRUE(offered.has(Extension::auth));
+  EXPECT_FALSE(offered.has(Extension::dsn));
 }
 
 struct ParameterRow {
@@ -194,7 +249,12 @@ INSTANTIATE_TEST_SUITE_P(
         ParameterRow{"Holduntil", kMail, " HOLDUNTIL=2030-01-01T00:00:00Z", Reason::none,
                      " HOLDUNTIL=2030-01-01T00:00:00Z"},
         ParameterRow{"HolduntilWord", kMail, " HOLDUNTIL=tomorrow", kSyntax},
-        ParameterRow{"Auth", kMail, " AUTH=<>", kNotOffered},
+        ParameterRow{"Auth", kMail, " AUTH=<>", Reason::none, " AUTH=<>"},
+        ParameterRow{"AuthXtext", kMail, " auth=a+40in.example", Reason::none,
+                     " AUTH=a+40in.example"},
+        ParameterRow{"AuthNothing", kMail, " AUTH=", kSyntax},
+        ParameterRow{"AuthNoXtext", kMail, " AUTH=a+4", kSyntax},
+        ParameterRow{"AuthOfRcpt", kRcpt, " AUTH=<>", kNotOffered},
         ParameterRow{"Xtension", kMail, " X-FOO=1", kNotOffered},
         ParameterRow{"OfTheOtherCommand", kMail, " NOTIFY=NEVER", kNotOffered},
         ParameterRow{"GoodThenBad", kMail, " SIZE=1 X=1", kNotOffered},

@@ -22,7 +22,12 @@ struct Describe {
     return "refused " + std::string(rules::label(event.reason)) +
            (event.detail.empty() ? "" : ", " + event.detail) + (event.observed ? ", observed" : "");
   }
-  std::string operator()(const rules::SessionBecameOpaque& /*event*/) const { return "opaque"; }
+  std::string operator()(const rules::SessionBecameOpaque& event) const {
+    return event.cause == rules::OpaqueCause::observed ? "opaque" : "opaque, starttls";
+  }
+  std::string operator()(const rules::AuthEnded& event) const {
+    return std::string("authentication ") + to_label(event.result);
+  }
   std::string operator()(const rules::MessageEnded& event) const {
     return std::string("message ") + to_label(event.outcome) + ", " + std::to_string(event.octets) +
            " octets";
@@ -77,6 +82,8 @@ std::string_view describe(Wait wait) {
       return "data_block";
     case Wait::data_termination:
       return "data_termination";
+    case Wait::handshake:
+      return "handshake";
     case Wait::opaque:
       return "opaque";
     case Wait::pause:
@@ -96,6 +103,9 @@ std::shared_ptr<const rules::Policy> make_policy(const SessionSetup& setup) {
   mailer.domains.add("*.sub.example");
   mailer.allow_routing_characters = setup.allow_routing_characters;
   mailer.allow_address_literals = setup.allow_address_literals;
+  mailer.authenticated_relay = setup.authenticated_relay;
+  mailer.auth_requires_tls = setup.auth_requires_tls;
+  mailer.starttls = setup.starttls;
   auto policy = std::make_shared<rules::Policy>();
   policy->require_local_sender = setup.require_local_sender;
   policy->observe = setup.observe;
@@ -106,8 +116,8 @@ std::shared_ptr<const rules::Policy> make_policy(const SessionSetup& setup) {
 SmtpSession::SmtpSession(const SessionSetup& setup)
     : settings_(setup.settings),
       policy_(make_policy(setup)),
-      conversation_(
-          smtp_proxy::Dialogue(policy_, policy_->mailers().front(), setup.zone, settings_)) {}
+      conversation_(smtp_proxy::Dialogue(policy_, policy_->mailers().front(), setup.upstream_tls,
+                                         setup.zone, settings_)) {}
 
 template <typename Call>
 void SmtpSession::run(Call call) {
@@ -149,6 +159,18 @@ void SmtpSession::timeout() {
   run([&] { conversation_.timeout(output_); });
 }
 
+void SmtpSession::client_tls(bool is_admitted) {
+  run([&] { conversation_.client_tls(is_admitted, output_); });
+}
+
+void SmtpSession::secured(rules::TlsPeer peer) {
+  run([&] { conversation_.secured(peer, output_); });
+}
+
+void SmtpSession::handshake_failed(rules::TlsPeer peer) {
+  run([&] { conversation_.handshake_failed(peer, output_); });
+}
+
 void SmtpSession::unreachable(rules::UpstreamError error) {
   run([&] { conversation_.unreachable(error, output_); });
 }
@@ -166,6 +188,10 @@ void SmtpSession::collect() {
     seen_.events.push_back(describe(event));
   }
   seen_.server_was_shut_down |= output_.shut_down_server;
+  asked_for_ = output_.secure;
+  if (output_.auth_attempt && !output_.auth_attempt->user.empty()) {
+    seen_.events.push_back("user " + output_.auth_attempt->user);
+  }
   if (output_.end != End::none) {
     has_ended_ = true;
     seen_.end = output_.end;
@@ -175,6 +201,11 @@ void SmtpSession::collect() {
 }
 
 Seen SmtpSession::take() {
+  if (asked_for_ != smtp_proxy::Secure::none && !has_ended_) {
+    seen_.events.emplace_back(asked_for_ == smtp_proxy::Secure::client ? "TLS with the client"
+                                                                       : "TLS with the server");
+  }
+  asked_for_ = smtp_proxy::Secure::none;
   return std::exchange(seen_, Seen{});
 }
 

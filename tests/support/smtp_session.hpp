@@ -22,6 +22,10 @@ struct SessionSetup {
   bool observe = false;
   bool allow_routing_characters = false;
   bool allow_address_literals = false;
+  bool authenticated_relay = false;
+  bool auth_requires_tls = true;
+  rules::Starttls starttls = rules::Starttls::hide;
+  rules::UpstreamTls upstream_tls = rules::UpstreamTls::off;
 };
 
 struct Seen {
@@ -57,6 +61,9 @@ class SmtpSession {
   void client_gone();
   void server_eof();
   void timeout();
+  void client_tls(bool is_admitted);
+  void secured(rules::TlsPeer peer);
+  void handshake_failed(rules::TlsPeer peer);
   void unreachable(rules::UpstreamError error);
   void end_session(rules::Reason reason);
 
@@ -77,6 +84,7 @@ class SmtpSession {
   smtp_proxy::Output output_;
   std::unique_ptr<std::string> input_;
   Seen seen_;
+  smtp_proxy::Secure asked_for_ = smtp_proxy::Secure::none;
   bool has_ended_ = false;
 };
 

@@ -10,6 +10,7 @@
 namespace postern::testing_support {
 namespace {
 
+using rules::TlsPeer;
 using smtp_proxy::BareNewline;
 using smtp_proxy::EarlyTalker;
 using smtp_proxy::UnauthorisedPipelining;
@@ -89,6 +90,16 @@ void render_seen(const Seen& seen, std::string& text) {
   }
 }
 
+template <typename Choice>
+Choice one_of(std::string_view label, std::initializer_list<Choice> choices) {
+  for (const Choice choice : choices) {
+    if (label == rules::to_label(choice)) {
+      return choice;
+    }
+  }
+  fail("unknown choice", label);
+}
+
 void apply_word(std::string_view word, SessionSetup& setup) {
   const std::size_t equals = word.find('=');
   const std::string_view key = word.substr(0, equals);
@@ -113,6 +124,18 @@ void apply_word(std::string_view word, SessionSetup& setup) {
     setup.observe = true;
   } else if (key == "max_refused_recipients") {
     setup.settings.max_refused_recipients = parse_number(value, 10);
+  } else if (key == "max_auth_failures") {
+    setup.settings.max_auth_failures = parse_number(value, 10);
+  } else if (key == "authenticated_relay") {
+    setup.authenticated_relay = true;
+  } else if (key == "auth_in_clear") {
+    setup.auth_requires_tls = false;
+  } else if (key == "starttls") {
+    setup.starttls =
+        one_of(value, {rules::Starttls::hide, rules::Starttls::terminate, rules::Starttls::pass});
+  } else if (key == "upstream_tls") {
+    setup.upstream_tls = one_of(value, {rules::UpstreamTls::off, rules::UpstreamTls::opportunistic,
+                                        rules::UpstreamTls::require, rules::UpstreamTls::verify});
   } else if (key == "require_local_sender") {
     setup.require_local_sender = true;
   } else if (key == "allow_routing_characters") {
@@ -146,6 +169,12 @@ void act(std::string_view what, SmtpSession& session) {
     session.timeout();
   } else if (what == "stop") {
     session.end_session(rules::Reason::shutting_down);
+  } else if (what == "tls admitted" || what == "tls not admitted") {
+    session.client_tls(what == "tls admitted");
+  } else if (what == "tls client" || what == "tls server") {
+    session.secured(what == "tls client" ? TlsPeer::client : TlsPeer::server);
+  } else if (what == "tls client failed" || what == "tls server failed") {
+    session.handshake_failed(what == "tls client failed" ? TlsPeer::client : TlsPeer::server);
   } else if (what.starts_with(kUnreachable)) {
     session.unreachable(upstream_error(what.substr(kUnreachable.size())));
   } else {

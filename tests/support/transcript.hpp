@@ -6,7 +6,9 @@
 //   start: ehlo PIPELINING DSN        (greeting and EHLO have gone by; or start: connected)
 //   C> RCPT TO:<b@far.example>        what the client sends; CRLF is added
 //   S> 250 2.1.0 ok                   what the server sends
-//   ! client eof                      also: client gone, server eof, timeout, unreachable NAME, stop
+//   ! client eof                      also: client gone, server eof, timeout, unreachable NAME, stop,
+//                                     and of TLS: tls admitted, tls not admitted, tls client, tls server
+//                                     (it was made), tls client failed, tls server failed
 //   ? wait                            shows what the session waits for
 //       S< ...                        indented, written by the run: what the server reads,
 //       C< ...                        what the client reads, what happened, and the end
