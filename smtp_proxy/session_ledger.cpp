@@ -1,15 +1,11 @@
 #include "smtp_proxy/session_ledger.hpp"
 
+#include "smtp_proxy/stranger.hpp"
+
 namespace postern::smtp_proxy {
 namespace {
 
 using rules::Reason;
-
-constexpr std::uint8_t kBitsOfACustomer = 64;
-
-rules::IpAddress stranger_of(const rules::IpAddress& client) {
-  return client.is_v4() ? client : rules::Prefix(client, kBitsOfACustomer).address();
-}
 
 template <typename Key>
 std::size_t count_of(const std::map<Key, std::size_t>& counts, const Key& key) {

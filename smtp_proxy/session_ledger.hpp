@@ -5,7 +5,6 @@
 // client over all workers, so that shares of a limit would let through too many of one client and
 // too few of another.
 //
-// A stranger is an IPv4 address or an IPv6 /64, because a /64 is what one customer gets at least.
 // Internal clients have no limit of their own: a whole organisation may send through one host.
 // Memory:   an entry a mailer and an entry a stranger with a session, so that `max_sessions` bounds
 //           it.
