@@ -23,6 +23,7 @@ LAYERS = {  # the longest matching folder decides
                 r'"(rules|nfq|smtp_proxy|gateway)/.*"'],
 }
 EXTRA = [  # a library that only the named files may know
+    (r"^smtp_proxy/(tls/|auth_ledger\.).*", r"<openssl/.*>"),
     (r"^gateway/(config|toml_).*", r"<toml\+\+/.*>|<toml\+\+\.h>|<toml\.hpp>"),
     (r"^gateway/capture.*", r"<pcap.*>"),
     (r"^gateway/web.*", r"<boost/beast[./].*>"),
