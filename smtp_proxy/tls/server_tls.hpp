@@ -5,46 +5,16 @@
 // Threads:  any.
 #pragma once
 
-#include <openssl/types.h>
-
 #include <chrono>
-#include <cstddef>
-#include <cstdint>
-#include <expected>
-#include <filesystem>
 #include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
+#include "smtp_proxy/tls/certificate.hpp"
 #include "smtp_proxy/tls/channel.hpp"
+#include "smtp_proxy/tls/recommended.hpp"
 
 namespace postern::smtp_proxy {
-
-struct CertificateFiles {
-  std::filesystem::path certificate;  // PEM: the leaf, then its intermediates
-  std::filesystem::path private_key;  // PEM, not encrypted
-};
-
-// What administrators ask of a certificate.
-struct CertificateInfo {
-  CertificateFiles files;
-  std::vector<std::string> names;  // subjectAltName's DNS names; else the common name
-  std::chrono::system_clock::time_point not_before;
-  std::chrono::system_clock::time_point not_after;
-  std::string key_type;  // "RSA 2048", "ECDSA P-256", "Ed25519"
-  std::string issuer;    // one line
-  std::string tlsa;      // "3 1 1 <hex>": SHA-256 of the public key (RFC 6698)
-};
-
-struct CertificateProblem {
-  enum class File : std::uint8_t { certificate, private_key };
-  std::size_t index = 0;  // of the pair
-  File file = File::certificate;
-  bool is_warning =
-      false;            // it can be used all the same: expired, soon to expire, no intermediates
-  std::string message;  // what is wrong and what to do, one line
-};
 
 class ServerTls {
  public:
@@ -57,7 +27,6 @@ class ServerTls {
   // is judged by.
   [[nodiscard]] static Loaded load(std::span<const CertificateFiles> pairs,
                                    std::chrono::system_clock::time_point now);
-  ~ServerTls();
   ServerTls(const ServerTls&) = delete;
   ServerTls& operator=(const ServerTls&) = delete;
 
@@ -66,15 +35,10 @@ class ServerTls {
   [[nodiscard]] const std::vector<CertificateInfo>& certificates() const { return certificates_; }
 
  private:
-  struct Group;  // the certificates of one set of names, in one SSL_CTX
-  ServerTls();
-  static int choose_by_name(SSL* ssl, int* alert, void* self);
+  ServerTls(ContextPointer context, std::vector<CertificateInfo> certificates);
 
-  std::vector<Group> groups_;
+  ContextPointer context_;  // of the first names; those of others hang on it
   std::vector<CertificateInfo> certificates_;
 };
-
-// Warned of when less than this is left.
-inline constexpr std::chrono::days kSoonExpiring{14};
 
 }  // namespace postern::smtp_proxy
