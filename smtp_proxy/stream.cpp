@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <utility>
 
@@ -23,6 +24,9 @@ void Stream::open(FileDescriptor socket) {
 }
 
 Stream::ReadResult Stream::read(std::span<char> buffer) {
+  if (tls_ != nullptr) {
+    return read_tls(buffer);
+  }
   const ssize_t got = recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (got < static_cast<ssize_t>(buffer.size())) {
     watch_.was_read_empty();
@@ -50,6 +54,9 @@ std::size_t Stream::taken(ssize_t sent, std::size_t offered) {
 }
 
 std::size_t Stream::send(std::string_view bytes) {
+  if (tls_ != nullptr) {
+    return send_tls(bytes);
+  }
   return taken(::send(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL),
                bytes.size());
 }
@@ -111,6 +118,9 @@ void Stream::write_server_pieces(const Output& output) {
   if (count == 1) {
     return write(output.server_piece(0));
   }
+  if (tls_ != nullptr) {
+    return write_pieces_as_records(output);
+  }
   Cursor next;
   while (pending_.empty() && next.piece < count && next.offset == 0) {
     const std::size_t sent = send_pieces(output, next.piece);
@@ -125,6 +135,9 @@ void Stream::write_server_pieces(const Output& output) {
 }
 
 void Stream::flush() {
+  if (tls_ != nullptr) {
+    tls_->flush();
+  }
   if (!pending_.empty()) {
     const std::size_t sent = send(pending_);
     if (sent == pending_.size()) {
@@ -133,8 +146,14 @@ void Stream::flush() {
       pending_.erase(0, sent);
     }
   }
-  if (pending_.empty() && shuts_down_when_flushed_) {
+  if (tls_ != nullptr && tls_->has_unsent()) {
+    watch_.was_written_full();
+  }
+  if (!has_pending() && shuts_down_when_flushed_) {
     shuts_down_when_flushed_ = false;
+    if (tls_ != nullptr) {
+      tls_->shut_down();
+    }
     ::shutdown(socket_.get(), SHUT_WR);
   }
 }
@@ -144,16 +163,105 @@ void Stream::shut_down_sending() {
   flush();
 }
 
+void Stream::begin_tls(TlsChannel channel) {
+  assert(!has_pending());
+  tls_ = std::make_unique<TlsChannel>(std::move(channel));
+}
+
+TlsChannel::Status Stream::handshake_step() {
+  const TlsChannel::Status status = tls_->handshake();
+  if (status == TlsChannel::Status::wants_read) {
+    watch_.was_read_empty();
+  } else if (status == TlsChannel::Status::failed) {
+    ::shutdown(socket_.get(), SHUT_RDWR);
+  }
+  if (tls_->has_unsent()) {
+    watch_.was_written_full();
+  }
+  return status;
+}
+
+Stream::ReadResult Stream::read_tls(std::span<char> buffer) {
+  const auto [status, octets] = tls_->read(buffer);
+  if (status == TlsChannel::Status::wants_read) {
+    watch_.was_read_empty();
+  } else if (status == TlsChannel::Status::failed) {
+    ::shutdown(socket_.get(), SHUT_RDWR);
+    return {.status = Read::broken, .bytes = {}};
+  }
+  if (writes_wait_for_read_) {
+    flush();
+  }
+  if (tls_->has_unsent()) {
+    watch_.was_written_full();
+  }
+  if (octets > 0) {
+    return {.status = Read::bytes, .bytes = {buffer.data(), octets}};
+  }
+  return {.status = status == TlsChannel::Status::closed ? Read::end : Read::nothing_yet,
+          .bytes = {}};
+}
+
+std::size_t Stream::send_tls(std::string_view bytes) {
+  const auto [status, octets] = tls_->write(bytes);
+  if (status != TlsChannel::Status::done && status != TlsChannel::Status::wants_read) {
+    ::shutdown(socket_.get(), SHUT_RDWR);
+    return bytes.size();
+  }
+  writes_wait_for_read_ = status == TlsChannel::Status::wants_read;
+  if (writes_wait_for_read_) {
+    watch_.was_read_empty();
+  }
+  if (tls_->has_unsent()) {
+    watch_.was_written_full();
+  }
+  return octets;
+}
+
+// Small pieces share a record; a large one is cut where a record ends, and goes out uncopied.
+void Stream::write_pieces_as_records(const Output& output) {
+  constexpr std::size_t kRecord = 16384;  // RFC 8446 5.1
+  std::array<char, kRecord> record;
+  std::size_t filled = 0;
+  for (std::size_t i = 0; i < output.server_piece_count(); ++i) {
+    std::string_view piece = output.server_piece(i);
+    while (!piece.empty()) {
+      if (filled == 0 && piece.size() >= kRecord) {
+        const std::size_t whole = piece.size() / kRecord * kRecord;
+        write(piece.substr(0, whole));
+        piece.remove_prefix(whole);
+        continue;
+      }
+      const std::size_t step = piece.copy(record.data() + filled, kRecord - filled);
+      piece.remove_prefix(step);
+      filled += step;
+      if (filled == kRecord) {
+        write({record.data(), filled});
+        filled = 0;
+      }
+    }
+  }
+  write({record.data(), filled});
+}
+
 void Stream::close() {
-  watch_.stop();
-  watch_.wake();
-  socket_ = FileDescriptor();
+  if (tls_ != nullptr && !has_pending()) {
+    tls_->shut_down();
+  }
+  drop();
 }
 
 void Stream::reset() {
   const linger at_once{.l_onoff = 1, .l_linger = 0};
   setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-  close();
+  drop();
+}
+
+void Stream::drop() {
+  watch_.stop();
+  watch_.wake();
+  tls_.reset();  // it would go on with whoever gets the descriptor next
+  socket_ = FileDescriptor();
 }
 
 }  // namespace postern::smtp_proxy

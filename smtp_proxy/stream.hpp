@@ -1,17 +1,19 @@
-// One end of a session: a non-blocking TCP socket that waits without a buffer. The bytes are read into a buffer of the
-// worker once they are there, so an idle session holds none.
+// One end of a session: a non-blocking TCP socket, with TLS over it or not, that waits without a buffer. The bytes are
+// read into a buffer of the worker once they are there, so an idle session holds none.
 // Lifetime: whoever waits on a stream is woken by wake(), and must then see that it is over.
 // Threads:  the worker's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "smtp_proxy/core/output.hpp"
 #include "smtp_proxy/event_loop.hpp"
+#include "smtp_proxy/tls/channel.hpp"
 #include "smtp_proxy/transparent.hpp"
 
 namespace postern::smtp_proxy {
@@ -25,7 +27,9 @@ class Stream {
 
   // Return when the socket is ready, or after wake().
   net::awaitable<void> readable() { return watch_.readable(); }
-  net::awaitable<void> writable() { return watch_.writable(); }
+  net::awaitable<void> writable() {
+    return writes_wait_for_read_ ? watch_.readable() : watch_.writable();
+  }
   // The peer closed or reset, or a connect failed; what it sent before may still be read.
   [[nodiscard]] bool has_ended() const { return watch_.has_ended(); }
   [[nodiscard]] bool has_unread() const { return watch_.has_unread(); }
@@ -44,7 +48,20 @@ class Stream {
   void write(std::string_view bytes);
   void write_server_pieces(const Output& output);
   void flush();
-  [[nodiscard]] bool has_pending() const { return !pending_.empty(); }
+  [[nodiscard]] bool has_pending() const {
+    return !pending_.empty() || (tls_ != nullptr && tls_->has_unsent());
+  }
+
+  // From now on everything goes through TLS; nothing may be pending. Then handshake_step() until it says done or failed,
+  // after wants_read when readable(), after wants_write when writable(). A stream whose TLS failed, then or later, is a
+  // failed socket.
+  void begin_tls(TlsChannel channel);
+  [[nodiscard]] TlsChannel::Status handshake_step();
+  [[nodiscard]] bool is_secured() const { return tls_ != nullptr && tls_->is_established(); }
+  // With begin_tls(), until close(): "TLSv1.3 TLS_AES_128_GCM_SHA256"; why TLS failed, empty if it did not.
+  [[nodiscard]] std::string tls_description() const { return tls_->description(); }
+  [[nodiscard]] bool was_tls_resumed() const { return tls_->was_resumed(); }
+  [[nodiscard]] const std::string& tls_failure() const { return tls_->failure(); }
 
   void shut_down_sending();
   void close();
@@ -55,10 +72,16 @@ class Stream {
   std::size_t taken(ssize_t sent, std::size_t offered);
   std::size_t send(std::string_view bytes);
   std::size_t send_pieces(const Output& output, std::size_t first_piece);
+  ReadResult read_tls(std::span<char> buffer);
+  std::size_t send_tls(std::string_view bytes);
+  void write_pieces_as_records(const Output& output);
+  void drop();
 
   FileDescriptor socket_;
   Watch watch_;
   std::string pending_;
+  std::unique_ptr<TlsChannel> tls_;
+  bool writes_wait_for_read_ = false;  // see TlsChannel::write()
   bool shuts_down_when_flushed_ = false;
 };
 
