@@ -77,8 +77,8 @@ void App::start() {
   raise_descriptor_limit();
   control_.emplace(context_, config_.control_socket, *this);
   for (unsigned i = 0; i < config_.workers; ++i) {
-    workers_.push_back(
-        std::make_unique<Worker>(static_cast<std::uint16_t>(i), config_, ledger_, log_));
+    workers_.push_back(std::make_unique<Worker>(static_cast<std::uint16_t>(i), config_, ledger_,
+                                                authentications_, log_));
   }
   policy_route_.install();
   firewall_.emplace(config_.datapath);

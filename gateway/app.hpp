@@ -26,6 +26,7 @@
 #include "gateway/worker.hpp"
 #include "nfq/firewall.hpp"
 #include "nfq/policy_route.hpp"
+#include "smtp_proxy/auth_ledger.hpp"
 #include "smtp_proxy/session_ledger.hpp"
 
 namespace postern::gateway {
@@ -78,6 +79,7 @@ class App final : public ControlTarget {
   boost::asio::signal_set signals_;
   boost::asio::steady_timer watch_;
   smtp_proxy::SessionLedger ledger_;  // the workers' in common
+  smtp_proxy::AuthLedger authentications_;
   std::vector<std::unique_ptr<Worker>> workers_;
   nfq::PolicyRoute policy_route_;
   std::optional<nfq::Firewall> firewall_;

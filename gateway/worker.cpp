@@ -26,13 +26,14 @@ std::string to_text(const rules::Endpoint& endpoint) {
 }  // namespace
 
 Worker::Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
-               Log& log)
+               smtp_proxy::AuthLedger& authentications, Log& log)
     : log_(log),
       policy_(config.policy),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
       queue_watch_(loop_),
-      proxy_(loop_, config.datapath.proxy_ports, session_settings(config), ledger, *this) {}
+      proxy_(loop_, config.datapath.proxy_ports, session_settings(config), ledger, authentications,
+             *this) {}
 
 Worker::~Worker() {
   stop();

@@ -27,8 +27,9 @@ namespace postern::gateway {
 
 class Worker final : public rules::EventSink {
  public:
-  // `ledger` is that of all workers. It and `log` must outlive this one.
-  Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger, Log& log);
+  // The ledgers are those of all workers. They and `log` must outlive this one.
+  Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
+         smtp_proxy::AuthLedger& authentications, Log& log);
   ~Worker() override;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

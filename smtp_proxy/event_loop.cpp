@@ -57,7 +57,11 @@ void EventLoop::run(const std::function<void(Clock::time_point)>& on_tick) {
 
 void EventLoop::step(Clock::time_point latest) {
   std::array<epoll_event, kBatch> events;
-  const bool has_more = run_coroutines();
+  if (!long_work_.empty()) {
+    net::post(context_, std::move(long_work_.front()));
+    long_work_.pop_front();
+  }
+  const bool has_more = run_coroutines() || !long_work_.empty();
   const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(kBatch),
                                has_more ? 0 : milliseconds_until(latest));
   if (count > 0) {

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <span>
@@ -40,6 +41,15 @@ inline void rethrow(const std::exception_ptr& failure) {
   }
 }
 
+using Waiter = std::move_only_function<void()>;
+
+// Suspends the coroutine; `keep` is given what lets it go on.
+template <typename Keep>
+net::awaitable<void> suspend(Keep keep) {
+  return net::async_initiate<const net::use_awaitable_t<>, void()>(
+      [keep](auto handler) { keep(Waiter(std::move(handler))); }, net::use_awaitable);
+}
+
 class EventLoop {
  public:
   EventLoop();
@@ -51,6 +61,12 @@ class EventLoop {
   void step(Clock::time_point latest);
   void post(std::move_only_function<void()> work);
   void stop();
+
+  // For work that takes long, such as a private key's: of those who wait here one goes on in each
+  // turn, so that everything else that is ready comes in between.
+  net::awaitable<void> long_work_turn() {
+    return suspend([this](Waiter waiter) { long_work_.push_back(std::move(waiter)); });
+  }
 
   // For co_spawn. Nothing that needs a reactor (a socket, a timer) may be made with it.
   [[nodiscard]] net::io_context& context() { return context_; }
@@ -69,16 +85,8 @@ class EventLoop {
   std::span<epoll_event> being_told_;  // what is left of the batch that tell() works on
   net::io_context context_{1};
   net::executor_work_guard<net::io_context::executor_type> work_ = net::make_work_guard(context_);
+  std::deque<Waiter> long_work_;
 };
-
-using Waiter = std::move_only_function<void()>;
-
-// Suspends the coroutine; `keep` is given what lets it go on.
-template <typename Keep>
-net::awaitable<void> suspend(Keep keep) {
-  return net::async_initiate<const net::use_awaitable_t<>, void()>(
-      [keep](auto handler) { keep(Waiter(std::move(handler))); }, net::use_awaitable);
-}
 
 // "Look again", said by one coroutine to another.
 class Signal {

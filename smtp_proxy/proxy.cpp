@@ -29,8 +29,12 @@ bool is_shortage(std::error_code error) {
 }  // namespace
 
 Proxy::Proxy(EventLoop& loop, std::array<std::uint16_t, 2> ports, SessionSettings settings,
-             SessionLedger& ledger, rules::EventSink& sink)
-    : loop_(loop), settings_(std::move(settings)), ledger_(ledger), sink_(sink) {
+             SessionLedger& ledger, AuthLedger& authentications, rules::EventSink& sink)
+    : loop_(loop),
+      settings_(std::move(settings)),
+      ledger_(ledger),
+      authentications_(authentications),
+      sink_(sink) {
   open_listener(Family::v4, ports[0], rules::Zone::external);
   open_listener(Family::v4, ports[1], rules::Zone::internal);
   open_listener(Family::v6, ports[0], rules::Zone::external);
@@ -129,8 +133,14 @@ void Proxy::turn_away(const Accepted& accepted, const rules::Mailer& mailer, Rea
 
 void Proxy::begin_session(Accepted accepted, const rules::Mailer& mailer, rules::Zone zone,
                           SessionLedger::Ticket ticket) {
-  const auto session = std::make_shared<Session>(loop_, std::move(accepted), settings_, mailer,
-                                                 zone, buffers_, sink_);
+  const SessionHost host{.loop = loop_,
+                         .buffers = buffers_,
+                         .handshakes = handshakes_,
+                         .upstream_tls = upstream_tls_,
+                         .authentications = authentications_,
+                         .sink = sink_};
+  const auto session =
+      std::make_shared<Session>(host, std::move(accepted), settings_, mailer, zone);
   const auto place = sessions_.insert(sessions_.end(), {session, std::move(ticket)});
   net::co_spawn(
       loop_.context(), [session]() { return session->serve(); },

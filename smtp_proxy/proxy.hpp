@@ -25,9 +25,9 @@ namespace postern::smtp_proxy {
 class Proxy {
  public:
   // `ports`: where tproxy hands over external and internal clients; the listener is what tells the
-  // zone. `ledger` is that of all workers. It and `sink` must outlive the loop.
+  // zone. The ledgers are those of all workers. They and `sink` must outlive the loop.
   Proxy(EventLoop& loop, std::array<std::uint16_t, 2> ports, SessionSettings settings,
-        SessionLedger& ledger, rules::EventSink& sink);
+        SessionLedger& ledger, AuthLedger& authentications, rules::EventSink& sink);
 
   ~Proxy();
   Proxy(const Proxy&) = delete;
@@ -71,9 +71,12 @@ class Proxy {
   EventLoop& loop_;
   SessionSettings settings_;
   SessionLedger& ledger_;
+  AuthLedger& authentications_;
   rules::EventSink& sink_;
   std::list<Listener> listeners_;
   WorkBuffers buffers_;
+  HandshakeLimit handshakes_;
+  UpstreamTlsMemory upstream_tls_;
   std::list<Entry> sessions_;
   bool is_short_ = false;  // of descriptors or memory, when a connection came
   bool is_draining_ = false;

@@ -5,7 +5,11 @@
 
 #include <cerrno>
 #include <exception>
+#include <stdexcept>
 #include <utility>
+
+#include "smtp_proxy/core/reply.hpp"
+#include "smtp_proxy/core/secret.hpp"
 
 namespace postern::smtp_proxy {
 namespace {
@@ -58,30 +62,28 @@ rules::UpstreamError to_upstream_error(std::error_code error) {
 
 }  // namespace
 
-Session::Session(EventLoop& loop, Accepted accepted, SessionSettings settings,
-                 const rules::Mailer& mailer, rules::Zone zone, WorkBuffers& buffers,
-                 rules::EventSink& sink)
-    : loop_(loop),
+Session::Session(const SessionHost& host, Accepted accepted, SessionSettings settings,
+                 const rules::Mailer& mailer, rules::Zone zone)
+    : host_(host),
       settings_(std::move(settings.smtp)),
-      buffers_(buffers),
-      sink_(sink),
+      tls_(std::move(settings.tls)),
       ends_(accepted.ends),
-      client_(loop),
-      server_(loop),
+      client_(host.loop),
+      server_(host.loop),
       conversation_(
-          Dialogue(std::move(settings.policy), mailer, rules::UpstreamTls::off, zone, *settings_)),
-      client_may_go_on_(loop),
+          Dialogue(std::move(settings.policy), mailer, upstream_tls(mailer), zone, *settings_)),
+      client_may_go_on_(host.loop),
       started_(Clock::now()),
       deadline_(started_ + settings_->connect_timeout) {
   client_.open(std::move(accepted.socket));
-  sink_.on_event(ends_, rules::SessionOpened{.mailer = mailer.id, .zone = zone});
+  host_.sink.on_event(ends_, rules::SessionOpened{.mailer = mailer.id, .zone = zone});
 }
 
 Session::~Session() {
-  sink_.on_event(ends_, rules::SessionClosed{.mailer = mailer_id(),
-                                             .zone = conversation_.dialogue().zone(),
-                                             .reason = reason_,
-                                             .duration = Clock::now() - started_});
+  host_.sink.on_event(ends_, rules::SessionClosed{.mailer = mailer_id(),
+                                                  .zone = conversation_.dialogue().zone(),
+                                                  .reason = reason_,
+                                                  .duration = Clock::now() - started_});
 }
 
 net::awaitable<void> Session::serve() {
@@ -101,7 +103,7 @@ net::awaitable<void> Session::serve() {
 // Apart from serve(): GCC 12 destroys a closure twice when it is made in a full expression with a co_await in it.
 void Session::spawn_server_pump() {
   net::co_spawn(
-      loop_.context(), [self = shared_from_this()]() { return self->pump_server(); },
+      host_.loop.context(), [self = shared_from_this()]() { return self->pump_server(); },
       net::detached);
 }
 
@@ -123,27 +125,31 @@ net::awaitable<bool> Session::connect() {
     }
   }
   stage_ = Stage::talking;
-  sink_.on_event(ends_,
-                 rules::UpstreamConnected{.mailer = mailer_id(), .took = Clock::now() - started_});
+  host_.sink.on_event(
+      ends_, rules::UpstreamConnected{.mailer = mailer_id(), .took = Clock::now() - started_});
   restart_deadline();
   co_return true;
 }
 
 void Session::fail_connect(std::error_code error) {
-  buffers_.output.clear();
-  conversation_.unreachable(to_upstream_error(error), buffers_.output);
+  host_.buffers.output.clear();
+  conversation_.unreachable(to_upstream_error(error), host_.buffers.output);
   act();
 }
 
 net::awaitable<void> Session::pump_client() {
   while (stage_ == Stage::talking) {
+    if (to_secure_ == Secure::client) {
+      co_await secure_client();
+      continue;
+    }
     if (!conversation_.wants_client_bytes()) {
       co_await client_may_go_on_.wait();
       co_await flushed();  // whoever let the client go on may have written more than was taken
       continue;
     }
     co_await client_.readable();
-    if (stage_ == Stage::talking) {
+    if (stage_ == Stage::talking && to_secure_ != Secure::client) {
       step_client();
       co_await flushed();
     }
@@ -154,6 +160,10 @@ net::awaitable<void> Session::pump_server() {
   const auto self = shared_from_this();
   try {
     while (stage_ == Stage::talking) {
+      if (to_secure_ == Secure::server) {
+        co_await secure_server();
+        continue;
+      }
       co_await server_.readable();
       if (stage_ == Stage::talking) {
         step_server();
@@ -166,24 +176,35 @@ net::awaitable<void> Session::pump_server() {
 }
 
 void Session::step_client() {
-  buffers_.output.clear();
-  const Stream::ReadResult got = client_.read(std::span(buffers_.read).first(octets_to_read()));
+  host_.buffers.output.clear();
+  const Stream::ReadResult got =
+      client_.read(std::span(host_.buffers.read).first(octets_to_read()));
   switch (got.status) {
     case Stream::Read::nothing_yet:
       return;
     case Stream::Read::bytes:
-      conversation_.client_bytes(got.bytes, buffers_.output);
-      break;
+      return take_client_bytes(got.bytes);
     case Stream::Read::end:
       client_was_read_to_its_end_ = true;
-      conversation_.client_eof(buffers_.output);
+      conversation_.client_eof(host_.buffers.output);
       break;
     case Stream::Read::broken:
       client_was_read_to_its_end_ = true;
-      conversation_.client_gone(buffers_.output);
+      conversation_.client_gone(host_.buffers.output);
       break;
   }
   act();
+}
+
+void Session::take_client_bytes(std::string_view bytes) {
+  conversation_.client_bytes(bytes, host_.buffers.output);
+  // What is not read yet may be a credential, too.
+  const bool may_have_secret =
+      host_.buffers.output.has_secret || conversation_.holds_client_bytes();
+  act();
+  if (may_have_secret) {
+    wipe(std::span(host_.buffers.read).first(bytes.size()));
+  }
 }
 
 std::size_t Session::octets_to_read() const {
@@ -194,20 +215,20 @@ std::size_t Session::octets_to_read() const {
 }
 
 void Session::step_server() {
-  buffers_.output.clear();
+  host_.buffers.output.clear();
   // What it made room for before it spoke goes first: it may answer a message while the commands
   // behind that are still here.
   server_.flush();
-  const Stream::ReadResult got = server_.read(buffers_.read);
+  const Stream::ReadResult got = server_.read(host_.buffers.read);
   switch (got.status) {
     case Stream::Read::nothing_yet:
       return;
     case Stream::Read::bytes:
-      conversation_.server_bytes(got.bytes, server_.has_pending(), buffers_.output);
+      conversation_.server_bytes(got.bytes, server_.has_pending(), host_.buffers.output);
       break;
     case Stream::Read::end:
     case Stream::Read::broken:
-      conversation_.server_eof(buffers_.output);
+      conversation_.server_eof(host_.buffers.output);
       break;
   }
   act();
@@ -215,20 +236,22 @@ void Session::step_server() {
 }
 
 void Session::act() {
-  const Output& output = buffers_.output;
-  for (const rules::Event& event : output.events) {
-    sink_.on_event(ends_, event);
-  }
-  client_.write(output.to_client);
-  if (output.has_server_bytes()) {
-    server_.write_server_pieces(output);
-  }
-  if (output.shut_down_server) {
-    server_.shut_down_sending();
-  }
+  Output& output = host_.buffers.output;
+  write_output();
+  const AuthLedger::FailureVerdict verdict =
+      output.auth_attempt ? judge(*output.auth_attempt) : AuthLedger::FailureVerdict{};
   if (output.end != End::none) {
     reason_ = output.reason;
     return start_closing(output.end);
+  }
+  if (output.secure != Secure::none) {
+    return begin_securing(output.secure);
+  }
+  if (verdict.barred_for.count() != 0) {
+    return end_session(Reason::auth_failed);
+  }
+  if (verdict.delay.count() != 0) {
+    conversation_.pause(verdict.delay);
   }
   if (is_draining_ && conversation_.dialogue().is_between_transactions()) {
     return end_session(Reason::shutting_down);
@@ -236,6 +259,165 @@ void Session::act() {
   conversation_.give_memory_back();
   set_deadline();
 }
+
+void Session::write_output() {
+  Output& output = host_.buffers.output;
+  for (const rules::Event& event : output.events) {
+    host_.sink.on_event(ends_, event);
+  }
+  client_.write(output.to_client);
+  if (output.has_server_bytes()) {
+    server_.write_server_pieces(output);
+  }
+  if (output.has_secret) {
+    output.wipe_copied();
+  }
+  if (output.shut_down_server) {
+    server_.shut_down_sending();
+  }
+}
+
+// --- TLS
+
+const MailerTls& Session::tls_of(rules::MailerId mailer) const {
+  static const MailerTls kNone;
+  if (tls_ == nullptr) {
+    return kNone;
+  }
+  const auto found = tls_->find(mailer);
+  return found == tls_->end() ? kNone : found->second;
+}
+
+rules::UpstreamTls Session::upstream_tls(const rules::Mailer& mailer) const {
+  const bool is_opportunistic = mailer.upstream_tls == rules::UpstreamTls::opportunistic;
+  const bool has_context = tls_of(mailer.id).towards_mailer != nullptr;
+  if (!has_context && !is_opportunistic && mailer.upstream_tls != rules::UpstreamTls::off) {
+    throw std::logic_error("TLS with " + mailer.name + " is required and not configured");
+  }
+  const bool is_in_clear =
+      is_opportunistic &&
+      (!has_context || host_.upstream_tls.has_failed_lately(ends_.server.address, Clock::now()));
+  return is_in_clear ? rules::UpstreamTls::off : mailer.upstream_tls;
+}
+
+void Session::begin_securing(Secure side) {
+  to_secure_ = side;
+  if (side == Secure::client) {
+    if (tls_of(mailer_id()).towards_clients != nullptr) {
+      handshake_place_ = host_.handshakes.take(settings_->max_handshakes);
+    }
+    to_secure_ = handshake_place_ ? Secure::client : Secure::none;
+    host_.buffers.output.clear();
+    conversation_.client_tls(handshake_place_.has_value(), host_.buffers.output);
+    return act();
+  }
+  set_deadline();
+}
+
+net::awaitable<void> Session::secure_client() {
+  co_await flushed();
+  bool is_made = false;
+  if (stage_ == Stage::talking) {
+    client_.begin_tls(tls_of(mailer_id()).towards_clients->accept(client_.native_handle()));
+    is_made = co_await handshake(client_);
+  }
+  handshake_place_.reset();
+  finish_handshake(rules::TlsPeer::client, client_, is_made);
+}
+
+net::awaitable<void> Session::secure_server() {
+  co_await flushed();
+  bool is_made = false;
+  if (stage_ == Stage::talking) {
+    server_.begin_tls(tls_of(mailer_id())
+                          .towards_mailer->connect(server_.native_handle(), ends_.server.address,
+                                                   host_.upstream_tls.sessions));
+    is_made = co_await handshake(server_);
+    if (!is_made) {
+      host_.upstream_tls.note_failure(ends_.server.address, Clock::now());
+    }
+  }
+  finish_handshake(rules::TlsPeer::server, server_, is_made);
+}
+
+net::awaitable<bool> Session::handshake(Stream& stream) {
+  while (stage_ == Stage::talking) {
+    co_await host_.loop.long_work_turn();
+    if (stage_ != Stage::talking) {
+      break;
+    }
+    switch (stream.handshake_step()) {
+      case TlsChannel::Status::done:
+        co_return true;
+      case TlsChannel::Status::wants_read:
+        co_await stream.readable();
+        break;
+      case TlsChannel::Status::wants_write:
+        co_await stream.writable();
+        break;
+      case TlsChannel::Status::closed:
+      case TlsChannel::Status::failed:
+        co_return false;
+    }
+  }
+  co_return false;
+}
+
+void Session::finish_handshake(rules::TlsPeer peer, const Stream& stream, bool is_made) {
+  to_secure_ = Secure::none;
+  const bool is_over = stage_ != Stage::talking;
+  const auto result = !is_made                   ? rules::HandshakeResult::failed
+                      : stream.was_tls_resumed() ? rules::HandshakeResult::resumed
+                                                 : rules::HandshakeResult::full;
+  host_.sink.on_event(
+      ends_, rules::HandshakeEnded{.mailer = mailer_id(),
+                                   .zone = conversation_.dialogue().zone(),
+                                   .peer = peer,
+                                   .result = result,
+                                   .detail = is_over   ? "the session ended before it"
+                                             : is_made ? stream.tls_description()
+                                                       : make_printable(stream.tls_failure())});
+  if (is_over) {
+    return;
+  }
+  host_.buffers.output.clear();
+  if (is_made) {
+    conversation_.secured(peer, host_.buffers.output);
+  } else {
+    conversation_.handshake_failed(peer, host_.buffers.output);
+  }
+  act();
+}
+
+// --- AUTH
+
+AuthLedger::FailureVerdict Session::judge(const AuthAttempt& attempt) {
+  const Dialogue& dialogue = conversation_.dialogue();
+  if (dialogue.zone() != rules::Zone::external || dialogue.observes()) {
+    return {};
+  }
+  if (attempt.result == rules::AuthResult::refused) {
+    const auto verdict = host_.authentications.note_failure(ends_.client.address, attempt.user,
+                                                            *settings_, Clock::now());
+    if (verdict.was_barred_now) {
+      host_.sink.on_event(
+          ends_, rules::SourceBarred{.mailer = mailer_id(), .duration = verdict.barred_for});
+    }
+    return verdict;
+  }
+  if (attempt.result == rules::AuthResult::accepted) {
+    const auto verdict = host_.authentications.note_success(ends_.client.address, attempt.user,
+                                                            *settings_, Clock::now());
+    if (verdict.spread_now) {
+      host_.sink.on_event(ends_, rules::AccountSpread{.mailer = mailer_id(),
+                                                      .user = make_printable(attempt.user),
+                                                      .sources = verdict.sources});
+    }
+  }
+  return {};
+}
+
+// --- flushing, time and the end
 
 net::awaitable<void> Session::flushed() {
   while (stage_ == Stage::talking && (client_.has_pending() || server_.has_pending())) {
@@ -287,11 +469,11 @@ void Session::check_time(Clock::time_point now) {
     stage_ = Stage::closed;
     return;
   }
-  buffers_.output.clear();
+  host_.buffers.output.clear();
   if (stage_ == Stage::connecting) {
-    conversation_.unreachable(rules::UpstreamError::timed_out, buffers_.output);
+    conversation_.unreachable(rules::UpstreamError::timed_out, host_.buffers.output);
   } else if (conversation_.dialogue().wait() == Wait::pause && now < end_of_time()) {
-    conversation_.timeout(buffers_.output);
+    conversation_.timeout(host_.buffers.output);
     client_may_go_on_.notify();
   } else {
     time_out();
@@ -302,11 +484,11 @@ void Session::check_time(Clock::time_point now) {
 // Blames the side that was waited for: the one that does not read, else the one that does not speak.
 void Session::time_out() {
   if (client_.has_pending() || Clock::now() >= end_of_time()) {
-    conversation_.end_session(Reason::timeout, buffers_.output);
+    conversation_.end_session(Reason::timeout, host_.buffers.output);
   } else if (server_.has_pending()) {
-    conversation_.unreachable(rules::UpstreamError::timed_out, buffers_.output);
+    conversation_.unreachable(rules::UpstreamError::timed_out, host_.buffers.output);
   } else {
-    conversation_.timeout(buffers_.output);
+    conversation_.timeout(host_.buffers.output);
   }
 }
 
@@ -321,8 +503,8 @@ void Session::end_session(Reason reason) {
   if (stage_ == Stage::closing || stage_ == Stage::closed) {
     return;
   }
-  buffers_.output.clear();
-  conversation_.end_session(reason, buffers_.output);
+  host_.buffers.output.clear();
+  conversation_.end_session(reason, host_.buffers.output);
   act();
 }
 
@@ -352,7 +534,7 @@ void Session::abandon(Reason reason) {
 // Reads what is there, for nothing.
 bool Session::is_client_read_to_its_end() {
   client_was_read_to_its_end_ =
-      client_was_read_to_its_end_ || is_end(client_.read(buffers_.read).status);
+      client_was_read_to_its_end_ || is_end(client_.read(host_.buffers.read).status);
   return client_was_read_to_its_end_;
 }
 

@@ -17,11 +17,14 @@
 
 #include "rules/event.hpp"
 #include "rules/policy.hpp"
+#include "smtp_proxy/auth_ledger.hpp"
 #include "smtp_proxy/core/conversation.hpp"
 #include "smtp_proxy/core/settings.hpp"
+#include "smtp_proxy/handshake_limit.hpp"
 #include "smtp_proxy/stream.hpp"
 #include "smtp_proxy/tls/contexts.hpp"
 #include "smtp_proxy/transparent.hpp"
+#include "smtp_proxy/upstream_tls.hpp"
 
 namespace postern::smtp_proxy {
 
@@ -37,6 +40,16 @@ struct WorkBuffers {
   Output output;
 };
 
+// What a session has in common with the others of its worker. All of it outlives the session.
+struct SessionHost {
+  EventLoop& loop;
+  WorkBuffers& buffers;
+  HandshakeLimit& handshakes;
+  UpstreamTlsMemory& upstream_tls;
+  AuthLedger& authentications;  // that of all workers
+  rules::EventSink& sink;
+};
+
 struct SessionSettings {
   std::shared_ptr<const rules::Policy> policy;
   std::shared_ptr<const Settings> smtp;
@@ -45,8 +58,8 @@ struct SessionSettings {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(EventLoop& loop, Accepted accepted, SessionSettings settings, const rules::Mailer& mailer,
-          rules::Zone zone, WorkBuffers& buffers, rules::EventSink& sink);
+  Session(const SessionHost& host, Accepted accepted, SessionSettings settings,
+          const rules::Mailer& mailer, rules::Zone zone);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -78,10 +91,22 @@ class Session : public std::enable_shared_from_this<Session> {
   net::awaitable<void> finish();
   bool is_client_read_to_its_end();
 
+  net::awaitable<void> secure_client();
+  net::awaitable<void> secure_server();
+  // True: it was made.
+  net::awaitable<bool> handshake(Stream& stream);
+  void finish_handshake(rules::TlsPeer peer, const Stream& stream, bool is_made);
+  [[nodiscard]] const MailerTls& tls_of(rules::MailerId mailer) const;
+  [[nodiscard]] rules::UpstreamTls upstream_tls(const rules::Mailer& mailer) const;
+
   void step_client();
+  void take_client_bytes(std::string_view bytes);
   void step_server();
   // Carries out what the step before wants.
   void act();
+  void write_output();
+  void begin_securing(Secure side);
+  AuthLedger::FailureVerdict judge(const AuthAttempt& attempt);
   void set_deadline();
   void restart_deadline();
   void time_out();
@@ -92,10 +117,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void start_closing(End how);
   void fail_connect(std::error_code error);
 
-  EventLoop& loop_;
+  SessionHost host_;
   std::shared_ptr<const Settings> settings_;
-  WorkBuffers& buffers_;
-  rules::EventSink& sink_;
+  std::shared_ptr<const TlsContexts> tls_;
   rules::Ends ends_;
   Stream client_;
   Stream server_;
@@ -103,6 +127,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // The client's pump waits for it while the dialogue reads no client
   // bytes.
   Signal client_may_go_on_;
+  Secure to_secure_ = Secure::none;  // whose pump is to make TLS now
+  std::optional<HandshakeLimit::Place> handshake_place_;
   Clock::time_point started_;
   Clock::time_point deadline_;
   Wait waited_for_ = Wait::greeting;

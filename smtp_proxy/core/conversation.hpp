@@ -42,6 +42,7 @@ class Conversation {
   // False: bytes of the client would only be held. Reading them is to wait, so that the kernel
   // slows the client down.
   [[nodiscard]] bool wants_client_bytes() const;
+  [[nodiscard]] bool holds_client_bytes() const { return !client_.empty(); }
   // What is held and was read is let go. To be called when nothing views the output any more.
   void give_memory_back();
 

@@ -104,6 +104,7 @@ class Dialogue {
   [[nodiscard]] std::size_t held_octets() const { return replies_.held_octets(); }
   [[nodiscard]] const rules::Mailer& mailer() const { return *mailer_; }
   [[nodiscard]] rules::Zone zone() const { return client_.zone; }
+  [[nodiscard]] bool observes() const { return policy_->observe; }
 
  private:
   enum class Phase : std::uint8_t {
@@ -222,7 +223,6 @@ class Dialogue {
   void on_protocol_error(std::string_view unheard, Output& out);
 
   // Both.
-  [[nodiscard]] bool observes() const { return policy_->observe; }
   [[nodiscard]] bool server_has_part_of_a_message() const;
   void end(rules::Reason reason, Output& out);
   void end_message(rules::MessageOutcome outcome, Output& out);

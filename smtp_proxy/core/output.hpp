@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "rules/event.hpp"
+#include "smtp_proxy/core/secret.hpp"
 
 namespace postern::smtp_proxy {
 
@@ -70,6 +71,9 @@ class Output {
     return piece.view != nullptr ? std::string_view(piece.view, piece.length)
                                  : std::string_view(copied_).substr(piece.offset, piece.length);
   }
+
+  // What was copied for the server is forgotten; pieces that view the input are its owner's.
+  void wipe_copied() { wipe(copied_); }
 
   void clear() {
     to_client.clear();

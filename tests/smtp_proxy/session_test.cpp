@@ -106,9 +106,15 @@ class SessionTest : public ::testing::Test {
     const rules::Ends ends{.client = to_endpoint(accepted.remote_endpoint()),
                            .server = to_endpoint(inner_.local_endpoint())};
     session_ = std::make_shared<Session>(
-        loop_, Accepted{.socket = FileDescriptor(accepted.release()), .ends = ends},
-        SessionSettings{.policy = policy_, .smtp = settings_}, policy_->mailers().front(),
-        rules::Zone::external, buffers_, sink_);
+        SessionHost{.loop = loop_,
+                    .buffers = buffers_,
+                    .handshakes = handshakes_,
+                    .upstream_tls = upstream_tls_,
+                    .authentications = authentications_,
+                    .sink = sink_},
+        Accepted{.socket = FileDescriptor(accepted.release()), .ends = ends},
+        SessionSettings{.policy = policy_, .smtp = settings_, .tls = nullptr},
+        policy_->mailers().front(), rules::Zone::external);
   }
 
   // A session that still waits holds itself; the proxy abandons those at a stop, and so does the test.
@@ -150,6 +156,9 @@ class SessionTest : public ::testing::Test {
   EventLoop loop_;
   std::shared_ptr<Settings> settings_ = std::make_shared<Settings>();
   WorkBuffers buffers_;
+  HandshakeLimit handshakes_;
+  UpstreamTlsMemory upstream_tls_;
+  AuthLedger authentications_;
   std::shared_ptr<const rules::Policy> policy_ = policy_with_one_mailer();
   tcp::acceptor inner_{context_, kAnyPort};
   Peer client_{context_};
