@@ -189,7 +189,7 @@ std::string App::reload() try {
         {"ok", false}, {"diagnostics", {"posternd is draining, it takes no new configuration"}}});
   }
   sd_notify(0, "RELOADING=1");
-  auto loaded = load_config(file_, mailer_ids_);
+  auto loaded = load_config(file_, mailer_ids_, Certificates::load);
   if (!loaded) {
     return refuse_reload(loaded.error());
   }

@@ -124,6 +124,25 @@ void read_sections(const TomlTable& root, const std::filesystem::path& directory
   read_log(log_reader, config.log);
   SectionReader gateway = sections.section("gateway");
   read_gateway(gateway, config, policy, log);
+  if (policy.observe) {
+    check_tls_is_observed(mailers, log);
+  }
+}
+
+// Mailers get their numbers last, so that a configuration that is refused gives out none.
+void take_mailers(std::vector<MailerSection> mailers, MailerIds& ids, rules::Policy& policy,
+                  Config& config) {
+  auto tls = std::make_shared<smtp_proxy::TlsContexts>();
+  for (MailerSection& section : mailers) {
+    section.mailer.id = ids.id_of(section.mailer.name);
+    section.tls.mailer = section.mailer.id;
+    section.tls.mailer_name = section.mailer.name;
+    (*tls)[section.mailer.id] = std::move(section.loaded_tls);
+    policy.add_mailer(std::move(section.mailer));
+    config.mailer_sources.push_back(std::move(section.source));
+    config.tls_sources.push_back(std::move(section.tls));
+  }
+  config.tls = std::move(tls);
 }
 
 }  // namespace
@@ -147,7 +166,7 @@ rules::MailerId MailerIds::id_of(const std::string& name) {
 
 std::expected<Config, Diagnostics> parse_config(std::string_view toml,
                                                 const std::filesystem::path& file,
-                                                MailerIds& mailer_ids) {
+                                                MailerIds& mailer_ids, Certificates certificates) {
   DiagnosticLog log(file.string());
   const auto root = parse_toml(toml);
   if (!root) {
@@ -160,14 +179,13 @@ std::expected<Config, Diagnostics> parse_config(std::string_view toml,
   auto policy = std::make_shared<rules::Policy>();
   std::vector<MailerSection> mailers;
   read_sections(*root, file.parent_path(), config, *policy, mailers, log);
+  if (certificates == Certificates::load) {
+    load_certificates(mailers, log);
+  }
   if (log.has_errors()) {
     return std::unexpected(log.take_sorted());
   }
-  for (MailerSection& section : mailers) {
-    section.mailer.id = mailer_ids.id_of(section.mailer.name);
-    policy->add_mailer(std::move(section.mailer));
-    config.mailer_sources.push_back(std::move(section.source));
-  }
+  take_mailers(std::move(mailers), mailer_ids, *policy, config);
   config.policy = std::move(policy);
   config.file = file.string();
   config.warnings = log.take_sorted();
@@ -175,7 +193,7 @@ std::expected<Config, Diagnostics> parse_config(std::string_view toml,
 }
 
 std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file,
-                                               MailerIds& mailer_ids) {
+                                               MailerIds& mailer_ids, Certificates certificates) {
   const auto text = read_whole_file(file);
   if (!text) {
     return std::unexpected(Diagnostics{
@@ -184,7 +202,7 @@ std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file
                      "postern.toml(5) for how to write one",
                      text.error())}});
   }
-  return parse_config(*text, file, mailer_ids);
+  return parse_config(*text, file, mailer_ids, certificates);
 }
 
 }  // namespace postern::gateway

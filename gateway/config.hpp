@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "gateway/place.hpp"
+#include "gateway/tls_source.hpp"
 #include "nfq/core/settings.hpp"
 #include "rules/policy.hpp"
 #include "smtp_proxy/core/settings.hpp"
@@ -61,6 +62,8 @@ struct Config {
   unsigned workers = 1;
   std::filesystem::path control_socket = "/run/postern/control.sock";
   std::vector<MailerSource> mailer_sources;
+  std::vector<TlsSource> tls_sources;  // in the order of policy->mailers()
+  std::shared_ptr<const smtp_proxy::TlsContexts> tls;
   std::vector<Diagnostic> warnings;
 };
 
@@ -77,13 +80,19 @@ class MailerIds {
 
 using Diagnostics = std::vector<Diagnostic>;
 
+// leave: the files are not looked at, for those who ask about the policy and may not read keys;
+// Config::tls is empty.
+enum class Certificates : std::uint8_t { load, leave };
+
 // A failed load returns its warnings too, and gives out no new mailer ids.
 [[nodiscard]] std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file,
-                                                             MailerIds& mailer_ids);
-// For tests: `file` only names the source in diagnostics, and is what relative domains_file paths
-// start from.
+                                                             MailerIds& mailer_ids,
+                                                             Certificates certificates);
+// For tests: `file` only names the source in diagnostics, and is what relative paths start
+// from.
 [[nodiscard]] std::expected<Config, Diagnostics> parse_config(std::string_view toml,
                                                               const std::filesystem::path& file,
-                                                              MailerIds& mailer_ids);
+                                                              MailerIds& mailer_ids,
+                                                              Certificates certificates);
 
 }  // namespace postern::gateway

@@ -120,20 +120,6 @@ void read_domains(SectionReader& section, const std::filesystem::path& directory
   out.source.first_domains = std::move(list.first);
 }
 
-void read_starttls(SectionReader& section, DiagnosticLog& log) {
-  const TomlValue* value = section.find("starttls");
-  if (value == nullptr) {
-    return;
-  }
-  const auto* text = std::get_if<std::string>(&value->data);
-  if (text != nullptr && (*text == "terminate" || *text == "pass")) {
-    log.error(value->place, section.path_of("starttls"),
-              fmt::format("found {}; {}", describe(*value), kNotYet));
-  } else if (text == nullptr || *text != "hide") {
-    section.report("starttls", *value);
-  }
-}
-
 std::string name_for_people(const MailerSection& section) {
   return section.mailer.name.empty() ? section.path : quote(section.mailer.name);
 }
@@ -155,9 +141,8 @@ MailerSection read_mailer(SectionReader& section, const std::filesystem::path& d
   read_name(section, out.mailer);
   read_addresses(section, out, log);
   read_domains(section, directory, out, log);
-  section.read_off_switch("authenticated_relay");
+  read_tls(section, directory, out, log);
   section.read_off_switch("relay_by_mx");
-  read_starttls(section, log);
   section.read("allow_routing_characters", out.mailer.allow_routing_characters);
   section.read("allow_address_literals", out.mailer.allow_address_literals);
   return out;

@@ -27,17 +27,31 @@ struct NetworkSection {
 struct MailerSection {
   rules::Mailer mailer;  // without its id
   MailerSource source;
+  TlsSource tls;  // without its mailer
+  smtp_proxy::MailerTls loaded_tls;
   std::string path;  // "mailer[0]"
   Place name_place;
   Place place;
+  std::vector<LocatedString> certificates;
+  std::vector<LocatedString> private_keys;
+  Place starttls_place;
+  Place upstream_place;      // of what towards_mailer is loaded from
+  std::string upstream_key;  // likewise
 };
-// `directory`: what a relative domains_file starts from.
+// `directory`: what relative paths start from.
 [[nodiscard]] MailerSection read_mailer(SectionReader& section,
                                         const std::filesystem::path& directory, DiagnosticLog& log);
 // Names and addresses are unique among all mailers.
 void check_mailers_differ(const std::vector<MailerSection>& mailers, DiagnosticLog& log);
 void check_mailers_are_internal(const NetworkSection& network,
                                 const std::vector<MailerSection>& mailers, DiagnosticLog& log);
+
+// config_tls.cpp
+void read_tls(SectionReader& section, const std::filesystem::path& directory, MailerSection& out,
+              DiagnosticLog& log);
+void load_certificates(std::vector<MailerSection>& mailers, DiagnosticLog& log);
+// With Policy::observe.
+void check_tls_is_observed(const std::vector<MailerSection>& mailers, DiagnosticLog& log);
 
 // config_domains.cpp
 struct DomainList {

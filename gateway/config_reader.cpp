@@ -178,6 +178,14 @@ std::vector<LocatedString> SectionReader::strings(std::string_view name) {
   return out;
 }
 
+std::vector<LocatedString> SectionReader::string_or_strings(std::string_view name) {
+  const TomlValue* value = find(name);
+  if (value != nullptr && std::holds_alternative<std::string>(value->data)) {
+    return {*string(name)};
+  }
+  return strings(name);
+}
+
 void SectionReader::read_off_switch(std::string_view name) {
   bool is_on = false;
   read(name, is_on);

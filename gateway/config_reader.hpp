@@ -86,6 +86,8 @@ class SectionReader {
   [[nodiscard]] std::optional<LocatedString> string(std::string_view name);
   // Elements that are no strings are reported and left out.
   [[nodiscard]] std::vector<LocatedString> strings(std::string_view name);
+  // A text alone, or a list of them.
+  [[nodiscard]] std::vector<LocatedString> string_or_strings(std::string_view name);
   // A switch of a feature that is not built yet: only false is taken.
   void read_off_switch(std::string_view name);
 

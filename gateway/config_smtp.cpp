@@ -48,6 +48,19 @@ void read_limits(SectionReader& section, Settings& settings) {
                        settings.max_sessions_per_mailer);
   section.read_integer("max_sessions_per_client", 1, kMostSessions,
                        settings.max_sessions_per_client);
+  section.read_integer("max_handshakes", 1, kMostSessions, settings.max_handshakes);
+}
+
+void read_auth_limits(SectionReader& section, Settings& settings) {
+  section.read_integer("max_auth_failures", 1, 10'000, settings.max_auth_failures);
+  section.read_integer("max_auth_failures_per_client", 1, 100'000,
+                       settings.max_auth_failures_per_client);
+  section.read_integer("max_auth_failures_per_user", 1, 100'000,
+                       settings.max_auth_failures_per_user);
+  section.read("auth_failure_window", settings.auth_failure_window);
+  section.read("auth_refusal_time", settings.auth_refusal_time);
+  section.read_integer("max_clients_per_user", 1, 100'000, settings.max_clients_per_user);
+  section.read("auth_spread_window", settings.auth_spread_window);
 }
 
 void read_times(SectionReader& section, Settings& settings) {
@@ -58,6 +71,7 @@ void read_times(SectionReader& section, Settings& settings) {
   section.read("data_initiation_timeout", settings.data_initiation_timeout);
   section.read("data_block_timeout", settings.data_block_timeout);
   section.read("data_termination_timeout", settings.data_termination_timeout);
+  section.read("handshake_timeout", settings.handshake_timeout);
   section.read("closing_timeout", settings.closing_timeout);
   section.read("session_timeout", settings.session_timeout);
   section.read("drain_timeout", settings.drain_timeout);
@@ -91,6 +105,8 @@ void check_limits(const SectionReader& section, const Settings& settings, Diagno
                 over_all(settings.max_sessions_per_mailer));
   check.warn_if(settings.max_sessions_per_client > settings.max_sessions, "max_sessions_per_client",
                 over_all(settings.max_sessions_per_client));
+  check.warn_if(settings.max_handshakes > settings.max_sessions, "max_handshakes",
+                over_all(settings.max_handshakes));
   // One below each of the two, and the one that reaches either.
   const std::size_t most_refusals = settings.max_errors + settings.max_refused_recipients - 1;
   check.warn_if(
@@ -105,6 +121,18 @@ void check_limits(const SectionReader& section, const Settings& settings, Diagno
                 fmt::format("found {}; RFC 5321 (4.5.3.1.8) wants at least {} taken, and some "
                             "senders give up below that",
                             settings.max_recipients, kLeastRecipients));
+  check.warn_if(settings.handshake_timeout >= settings.session_timeout, "handshake_timeout",
+                fmt::format("found {} s, but a session ends after {} s (session_timeout); lower it",
+                            settings.handshake_timeout.count(), settings.session_timeout.count()));
+}
+
+void check_auth_limits(const SectionReader& section, const Settings& settings, DiagnosticLog& log) {
+  Contradictions check(section, log);
+  check.warn_if(settings.max_auth_failures > settings.max_auth_failures_per_client,
+                "max_auth_failures",
+                fmt::format("found {}, which no stranger reaches, because "
+                            "max_auth_failures_per_client is {}; lower it, or raise that",
+                            settings.max_auth_failures, settings.max_auth_failures_per_client));
 }
 
 }  // namespace
@@ -112,7 +140,9 @@ void check_limits(const SectionReader& section, const Settings& settings, Diagno
 void read_smtp(SectionReader& section, Settings& settings, DiagnosticLog& log) {
   read_habits(section, settings);
   read_limits(section, settings);
+  read_auth_limits(section, settings);
   read_times(section, settings);
+  check_auth_limits(section, settings, log);
   check_limits(section, settings, log);
 }
 

@@ -40,7 +40,7 @@ bool has_capabilities() {
 
 int run(const std::string& file, bool only_check) {
   MailerIds mailer_ids;
-  auto config = load_config(file, mailer_ids);
+  auto config = load_config(file, mailer_ids, Certificates::load);
   if (!config) {
     print(config.error());
     fmt::print(stderr, "posternd: {} has errors, nothing was changed\n", file);

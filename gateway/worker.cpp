@@ -14,7 +14,8 @@ namespace net = boost::asio;
 
 smtp_proxy::SessionSettings session_settings(const Config& config) {
   return {.policy = config.policy,
-          .smtp = std::make_shared<const smtp_proxy::Settings>(config.smtp)};
+          .smtp = std::make_shared<const smtp_proxy::Settings>(config.smtp),
+          .tls = config.tls};
 }
 
 std::string to_text(const rules::Endpoint& endpoint) {

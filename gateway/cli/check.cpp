@@ -16,7 +16,7 @@ namespace {
 
 std::expected<Config, Diagnostics> load_and_compare_with_host(const std::string& file) {
   MailerIds ids;
-  auto config = load_config(file, ids);
+  auto config = load_config(file, ids, Certificates::load);
   if (!config) {
     return config;
   }

@@ -245,7 +245,7 @@ int run_explain(const ExplainOptions& options) {
     return kUsage;
   }
   MailerIds ids;
-  const auto config = load_config(options.config, ids);
+  const auto config = load_config(options.config, ids, Certificates::leave);
   if (!config) {
     print_error(render(config.error(), Style::of(STDERR_FILENO)));
     return kUsage;

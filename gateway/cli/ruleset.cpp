@@ -52,7 +52,7 @@ std::string xtables_text(const rules::Policy& policy, const nfq::Settings& setti
 
 int run_ruleset(const RulesetOptions& options) {
   MailerIds ids;
-  const auto config = load_config(options.config, ids);
+  const auto config = load_config(options.config, ids, Certificates::leave);
   if (!config) {
     print_error(render(config.error(), Style::of(STDERR_FILENO)));
     return kUsage;

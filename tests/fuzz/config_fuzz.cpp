@@ -34,6 +34,7 @@ void check_config(const Config& config) {
   require(!policy.internal_networks.empty());
   require(!policy.mailers().empty());
   require(policy.mailers().size() == config.mailer_sources.size());
+  require(policy.mailers().size() == config.tls_sources.size());
   for (const postern::rules::Mailer& mailer : policy.mailers()) {
     require(!mailer.name.empty() && !mailer.addresses.empty());
     require(policy.mailer_at(mailer.addresses.front())->id == mailer.id);
@@ -47,8 +48,8 @@ void check_config(const Config& config) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const void* bytes = data;
   MailerIds ids;
-  const auto config =
-      parse_config({static_cast<const char*>(bytes), size}, "/nonexistent/postern.toml", ids);
+  const auto config = parse_config({static_cast<const char*>(bytes), size},
+                                   "/nonexistent/postern.toml", ids, Certificates::leave);
   if (config) {
     check_config(*config);
     return 0;

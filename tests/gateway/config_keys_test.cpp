@@ -94,7 +94,7 @@ TEST(DialogueDocument, HasEveryReasonThatIsSaidInSmtp) {
 TEST(ExampleConfig, IsValidAndHasEveryKeyThatCanBeUsed) {
   const std::string text = read("packaging/postern.toml");
   MailerIds ids;
-  const auto config = parse_config(text, "postern.toml", ids);
+  const auto config = parse_config(text, "postern.toml", ids, Certificates::leave);
   ASSERT_TRUE(config) << config.error().front().to_string();
   EXPECT_TRUE(config->warnings.empty()) << config->warnings.front().to_string();
   for (const KeyInfo& key : known_keys()) {
@@ -111,8 +111,9 @@ TEST(ExampleConfig, ShowsTheDefaults) {
     text.erase(at + 1, 2);
   }
   MailerIds ids;
-  const auto plain = parse_config(read("packaging/postern.toml"), "postern.toml", ids);
-  const auto all = parse_config(text, "postern.toml", ids);
+  const auto plain =
+      parse_config(read("packaging/postern.toml"), "postern.toml", ids, Certificates::leave);
+  const auto all = parse_config(text, "postern.toml", ids, Certificates::leave);
   ASSERT_TRUE(plain);
   ASSERT_TRUE(all) << all.error().front().to_string();
   EXPECT_EQ(all->datapath.queue_base, plain->datapath.queue_base);
@@ -141,9 +142,24 @@ TEST(ExampleConfig, ShowsTheDefaults) {
   EXPECT_EQ(all->smtp.data_initiation_timeout, plain->smtp.data_initiation_timeout);
   EXPECT_EQ(all->smtp.data_block_timeout, plain->smtp.data_block_timeout);
   EXPECT_EQ(all->smtp.data_termination_timeout, plain->smtp.data_termination_timeout);
+  EXPECT_EQ(all->smtp.max_handshakes, plain->smtp.max_handshakes);
+  EXPECT_EQ(all->smtp.max_auth_failures, plain->smtp.max_auth_failures);
+  EXPECT_EQ(all->smtp.max_auth_failures_per_client, plain->smtp.max_auth_failures_per_client);
+  EXPECT_EQ(all->smtp.max_auth_failures_per_user, plain->smtp.max_auth_failures_per_user);
+  EXPECT_EQ(all->smtp.auth_failure_window, plain->smtp.auth_failure_window);
+  EXPECT_EQ(all->smtp.auth_refusal_time, plain->smtp.auth_refusal_time);
+  EXPECT_EQ(all->smtp.max_clients_per_user, plain->smtp.max_clients_per_user);
+  EXPECT_EQ(all->smtp.auth_spread_window, plain->smtp.auth_spread_window);
+  EXPECT_EQ(all->smtp.handshake_timeout, plain->smtp.handshake_timeout);
   EXPECT_EQ(all->smtp.closing_timeout, plain->smtp.closing_timeout);
   EXPECT_EQ(all->smtp.session_timeout, plain->smtp.session_timeout);
   EXPECT_EQ(all->smtp.drain_timeout, plain->smtp.drain_timeout);
+  const rules::Mailer& mailer_of_all = all->policy->mailers().at(0);
+  const rules::Mailer& mailer_of_plain = plain->policy->mailers().at(0);
+  EXPECT_EQ(mailer_of_all.starttls, mailer_of_plain.starttls);
+  EXPECT_EQ(mailer_of_all.upstream_tls, mailer_of_plain.upstream_tls);
+  EXPECT_EQ(mailer_of_all.authenticated_relay, mailer_of_plain.authenticated_relay);
+  EXPECT_EQ(mailer_of_all.auth_requires_tls, mailer_of_plain.auth_requires_tls);
   EXPECT_EQ(all->policy->unmanaged_destination, plain->policy->unmanaged_destination);
   EXPECT_EQ(all->policy->translated_source, plain->policy->translated_source);
   EXPECT_EQ(all->policy->unmanaged_sender, plain->policy->unmanaged_sender);

@@ -45,7 +45,7 @@ class ConfigMistake : public testing::TestWithParam<Row> {};
 
 TEST_P(ConfigMistake, IsNamedWithItsPlaceAndRemedy) {
   MailerIds ids;
-  const auto config = parse_config(GetParam().toml, "postern.toml", ids);
+  const auto config = parse_config(GetParam().toml, "postern.toml", ids, Certificates::load);
   EXPECT_EQ(all_of(config ? config->warnings : config.error()), GetParam().said);
   EXPECT_EQ(config.has_value(), !has_error(GetParam().said));
   EXPECT_EQ(ids.names().empty(), !config.has_value());
@@ -396,28 +396,10 @@ domains_file = "/dev/zero"
         R"~(postern.toml:7:16: error: mailer[0].domains_file: found "/dev/zero", which cannot be read (Not a regular file); expected the path of a text file with one domain a line; create the file or correct the path
 )~"},
     Row{"LaterMailerKeys", kNetwork + kMailer + std::string(R"~(published_as = ["198.51.100.1"]
-authenticated_relay = true
 relay_by_mx = true
-starttls = "terminate"
-certificate = "/c"
-private_key = "/k"
-upstream_tls = "verify"
 )~"),
         R"~(postern.toml:8:1: error: mailer[0].published_as: not available in this version yet; remove it
-postern.toml:9:23: error: mailer[0].authenticated_relay: found true; not available in this version yet; remove it
-postern.toml:10:15: error: mailer[0].relay_by_mx: found true; not available in this version yet; remove it
-postern.toml:11:12: error: mailer[0].starttls: found "terminate"; not available in this version yet; remove it
-postern.toml:12:1: error: mailer[0].certificate: not available in this version yet; remove it
-postern.toml:13:1: error: mailer[0].private_key: not available in this version yet; remove it
-postern.toml:14:1: error: mailer[0].upstream_tls: not available in this version yet; remove it
-)~"},
-    Row{"StarttlsPass", kNetwork + kMailer + std::string(R"~(starttls = "pass"
-)~"),
-        R"~(postern.toml:8:12: error: mailer[0].starttls: found "pass"; not available in this version yet; remove it
-)~"},
-    Row{"StarttlsUnknown", kNetwork + kMailer + std::string(R"~(starttls = "on"
-)~"),
-        R"~(postern.toml:8:12: error: mailer[0].starttls: found "on"; expected "hide"; remove it: "hide" is the default
+postern.toml:9:15: error: mailer[0].relay_by_mx: found true; not available in this version yet; remove it
 )~"},
     Row{"SwitchesThatAreNoBooleans", kNetwork + kMailer + std::string(R"~(authenticated_relay = "no"
 allow_routing_characters = 1
@@ -595,8 +577,8 @@ name      = "m x1"
 addresses = ["203.0.113.25", "224.0.0.1", "foo.example.org", 5, "203.0.113.25"]
 published_as = ["1.1.1.1"]
 domains   = ["example.org", "*.example.org", "a@b.c", "*", "EXAMPLE.ORG."]
-starttls = "pass"
-authenticated_relay = true
+starttls = "passt"
+authenticated_relay = 1
 [inbund]
 a=1
 [outbound]
@@ -625,8 +607,8 @@ postern.toml:8:1: error: mailer[0].published_as: not available in this version y
 postern.toml:9:46: error: mailer[0].domains[2]: found "a@b.c"; expected a domain such as "example.org", or "*.example.org" for its subdomains; write the part behind the '@' alone
 postern.toml:9:55: error: mailer[0].domains[3]: found "*"; expected a domain such as "example.org", or "*.example.org" for its subdomains; there is no word for every domain: that would be an open relay
 postern.toml:9:60: warning: mailer[0].domains[4]: "EXAMPLE.ORG." is listed twice; the second changes nothing: remove it, or correct it if another domain was meant
-postern.toml:10:12: error: mailer[0].starttls: found "pass"; not available in this version yet; remove it
-postern.toml:11:23: error: mailer[0].authenticated_relay: found true; not available in this version yet; remove it
+postern.toml:10:12: error: mailer[0].starttls: found "passt"; expected "hide", "terminate" or "pass"; correct it, or leave it out for the default
+postern.toml:11:23: error: mailer[0].authenticated_relay: found 1; expected true or false; write it without quotes
 postern.toml:12:2: error: inbund: unknown section; did you mean [inbound]?
 postern.toml:15:20: error: outbound.unmanaged_sender: found "dorp"; expected "count", "reject" or "drop"; correct it, or leave it out for the default
 postern.toml:18:16: error: gateway.proxy_ports: found 25; expected two different ports from 1 to 65535, neither of them 25; the default is [10025, 10026]

@@ -36,7 +36,7 @@ std::string all_of(const Diagnostics& diagnostics) {
 
 // Fails the test, and yields defaults, if `toml` is not valid.
 Config valid(const std::string& toml, MailerIds& ids) {
-  auto config = parse_config(toml, "postern.toml", ids);
+  auto config = parse_config(toml, "postern.toml", ids, Certificates::load);
   if (!config) {
     ADD_FAILURE() << all_of(config.error());
     Config none;
@@ -210,7 +210,7 @@ addresses = ["203.0.113.26"]
 domains = ["example.org"]
 )";
   const Config before = valid(kLeast + second, ids);
-  ASSERT_FALSE(parse_config(kLeast + second + "[bad]\n", "postern.toml", ids));
+  ASSERT_FALSE(parse_config(kLeast + second + "[bad]\n", "postern.toml", ids, Certificates::load));
   std::string renamed = kLeast;
   renamed.replace(renamed.find("mx1"), 3, "new");
   const Config after = valid(renamed + second, ids);
@@ -230,7 +230,7 @@ class DomainsFile : public testing::Test {
     const std::string inline_domains = "domains = [\"example.org\"]\n";
     toml.replace(toml.find(inline_domains), inline_domains.size(),
                  inline_domains + "domains_file = \"mx1.domains\"\n");
-    return load_config(directory_.write("postern.toml", toml), ids_);
+    return load_config(directory_.write("postern.toml", toml), ids_, Certificates::load);
   }
   [[nodiscard]] std::string file() const { return (directory_.path() / "mx1.domains").string(); }
 
@@ -293,7 +293,7 @@ TEST_F(DomainsFile, OfAMillionLinesLoads) {
 
 TEST(LoadConfig, SaysWhyAFileCannotBeRead) {
   MailerIds ids;
-  const auto config = load_config("/nonexistent/postern.toml", ids);
+  const auto config = load_config("/nonexistent/postern.toml", ids, Certificates::load);
   ASSERT_FALSE(config);
   EXPECT_EQ(all_of(config.error()),
             "/nonexistent/postern.toml: error: cannot be read (No such file or directory); "
