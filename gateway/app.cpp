@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ namespace json = boost::json;
 
 constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 constexpr std::chrono::seconds kWatchInterval{1};
+constexpr std::chrono::seconds kCertificateInterval{5};
 constexpr std::chrono::milliseconds kReachabilityPatience{1000};
 constexpr std::uint16_t kSmtpPort = 25;
 
@@ -59,7 +61,9 @@ App::App(std::filesystem::path file, Config config, MailerIds mailer_ids)
       log_(config_.log),
       signals_(context_, SIGHUP, SIGTERM, SIGINT),
       watch_(context_),
-      policy_route_(config_.datapath) {}
+      policy_route_(config_.datapath) {
+  certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
+}
 
 App::~App() = default;
 
@@ -177,6 +181,46 @@ net::awaitable<void> App::keep_watch() {
       sd_notify(0, "WATCHDOG=1");
     }
     start_new_day();
+    look_after_certificates();
+  }
+}
+
+void App::look_after_certificates() try {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - certificates_looked_at_ < kCertificateInterval) {
+    return;
+  }
+  certificates_looked_at_ = now;
+  const CertificateWatch::Found found = certificates_.look(std::chrono::system_clock::now());
+  if (found.contexts != nullptr) {
+    config_.tls = found.contexts;
+    for (const auto& worker : workers_) {
+      worker->use(config_);
+    }
+  }
+  for (const CertificateWatch::Renewal& renewal : found.renewals) {
+    log_renewal(renewal);
+  }
+} catch (const std::exception& error) {
+  // No memory, say. The next look tries again.
+  log_.line(LogLevel::error, "certificates could not be looked after", {{"cause", error.what()}});
+}
+
+void App::log_renewal(const CertificateWatch::Renewal& renewal) {
+  for (const std::string& problem : renewal.problems) {
+    log_.line(renewal.was_taken ? LogLevel::warning : LogLevel::error,
+              renewal.was_taken ? "of the new certificate" : "the old certificate stays in use",
+              {{"mailer", renewal.mailer_name}, {"cause", problem}});
+  }
+  if (!renewal.was_taken) {
+    return;
+  }
+  for (const CertificateReport& certificate : report_certificates(renewal.mailer)) {
+    log_.line(LogLevel::info, "a new certificate is in use",
+              {{"mailer", renewal.mailer_name},
+               {"certificate", certificate.file},
+               {"names", fmt::format("{}", fmt::join(certificate.names, " "))},
+               {"days_left", std::to_string(certificate.days_left)}});
   }
 }
 
@@ -232,6 +276,7 @@ Diagnostics App::check_reload(const Config& config) const {
 void App::apply(Config config) {
   config_ = std::move(config);
   log_.use(config_.log);
+  certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
   for (const auto& worker : workers_) {
     worker->use(config_);
   }
@@ -286,7 +331,18 @@ std::string App::counters() {
       samples[{"postern_kernel_packets_total", {{"counter", counter.name}}}] += counter.packets;
     }
   }
+  add_certificate_expiry(samples);
   return to_json(samples);
+}
+
+void App::add_certificate_expiry(Samples& samples) const {
+  for (const rules::Mailer& mailer : config_.policy->mailers()) {
+    for (const CertificateReport& certificate : report_certificates(mailer.id)) {
+      samples[{"postern_certificate_expiry_timestamp_seconds",
+               {{"mailer", mailer.name}, {"certificate", certificate.file}}}] =
+          static_cast<std::uint64_t>(certificate.not_after);
+    }
+  }
 }
 
 std::vector<std::string> App::blocked(Cursor& cursor) {
@@ -378,7 +434,30 @@ StatusReport App::report() const {
   if (is_draining_) {
     status.problems.emplace_back("draining");
   }
+  add_tls_problems(status);
   return status;
+}
+
+void App::add_tls_problems(StatusReport& status) const {
+  judge_certificates(status, std::chrono::system_clock::now());
+  std::ranges::move(certificates_.problems(), std::back_inserter(status.problems));
+  for (const rules::Mailer& mailer : config_.policy->mailers()) {
+    if (mailer.starttls == rules::Starttls::pass) {
+      status.warnings.push_back(fmt::format(
+          "mailer {} has starttls = \"pass\": nothing is judged behind STARTTLS", mailer.name));
+    }
+  }
+}
+
+std::vector<CertificateReport> App::report_certificates(rules::MailerId mailer) const {
+  std::vector<CertificateReport> reports;
+  const auto found = config_.tls->find(mailer);
+  if (found != config_.tls->end() && found->second.towards_clients != nullptr) {
+    for (const auto& certificate : found->second.towards_clients->certificates()) {
+      reports.push_back(describe(certificate, std::chrono::system_clock::now()));
+    }
+  }
+  return reports;
 }
 
 std::vector<WorkerReport> App::report_workers() const {
@@ -398,7 +477,10 @@ std::vector<WorkerReport> App::report_workers() const {
 }
 
 MailerReport App::report_mailer(const rules::Mailer& mailer) const {
-  MailerReport report{.name = mailer.name};
+  MailerReport report{.name = mailer.name,
+                      .starttls = to_label(mailer.starttls),
+                      .upstream_tls = to_label(mailer.upstream_tls),
+                      .certificates = report_certificates(mailer.id)};
   for (const rules::IpAddress& address : mailer.addresses) {
     report.addresses.push_back(address.to_string());
   }

@@ -19,6 +19,7 @@
 #include <optional>
 #include <vector>
 
+#include "gateway/certificate_watch.hpp"
 #include "gateway/config.hpp"
 #include "gateway/control.hpp"
 #include "gateway/log.hpp"
@@ -58,6 +59,8 @@ class App final : public ControlTarget {
   boost::asio::awaitable<void> obey_signals();
   boost::asio::awaitable<void> keep_watch();
   void start_new_day();
+  void look_after_certificates();
+  void log_renewal(const CertificateWatch::Renewal& renewal);
 
   [[nodiscard]] Diagnostics check_reload(const Config& config) const;
   void apply(Config config);
@@ -68,6 +71,9 @@ class App final : public ControlTarget {
   [[nodiscard]] std::vector<WorkerReport> report_workers() const;
   [[nodiscard]] MailerReport report_mailer(const rules::Mailer& mailer) const;
   void add_blocked_today(StatusReport& status) const;
+  [[nodiscard]] std::vector<CertificateReport> report_certificates(rules::MailerId mailer) const;
+  void add_tls_problems(StatusReport& status) const;
+  void add_certificate_expiry(Samples& samples) const;
   [[nodiscard]] BlockedTotals blocked_in_all() const;
   [[nodiscard]] RecipientMatrix recipients() const;
 
@@ -78,6 +84,8 @@ class App final : public ControlTarget {
   boost::asio::io_context context_{1};
   boost::asio::signal_set signals_;
   boost::asio::steady_timer watch_;
+  CertificateWatch certificates_;
+  std::chrono::steady_clock::time_point certificates_looked_at_;
   smtp_proxy::SessionLedger ledger_;  // the workers' in common
   smtp_proxy::AuthLedger authentications_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -1,6 +1,7 @@
 // TLS and AUTH of a [[mailer]]: what its keys say, and what the files hold that they name.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <string_view>
@@ -37,7 +38,10 @@ void refuse(const SectionReader& section, std::string_view key, std::string mess
 }
 
 bool is_path(std::string_view text) {
-  return !text.empty() && text.find('\0') == std::string_view::npos;
+  return !text.empty() && std::ranges::none_of(text, [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 0x20 || byte == 0x7f;  // it is shown in messages
+  });
 }
 
 // A path, or a list of them.

@@ -1,11 +1,21 @@
 #include "gateway/report.hpp"
 
 #include <boost/json.hpp>
+#include <fmt/format.h>
 
 namespace postern::gateway {
 namespace {
 
 namespace json = boost::json;
+
+using Time = std::chrono::system_clock::time_point;
+
+std::string count_of_days(std::int64_t days) {
+  return days == 0 ? "less than a day" : fmt::format("{} day{}", days, days == 1 ? "" : "s");
+}
+
+template <typename T>
+json::array to_array(const std::vector<T>& items);
 
 json::value to_value(const WorkerReport& worker) {
   return {{"index", worker.index},
@@ -17,12 +27,26 @@ json::value to_value(const WorkerReport& worker) {
           {"kernel_user_dropped", worker.kernel_user_dropped}};
 }
 
+json::value to_value(const CertificateReport& certificate) {
+  return {{"file", certificate.file},
+          {"names", json::array(certificate.names.begin(), certificate.names.end())},
+          {"not_before", certificate.not_before},
+          {"not_after", certificate.not_after},
+          {"days_left", certificate.days_left},
+          {"key_type", certificate.key_type},
+          {"issuer", certificate.issuer},
+          {"tlsa", certificate.tlsa}};
+}
+
 json::value to_value(const MailerReport& mailer) {
   return {{"name", mailer.name},
           {"addresses", json::array(mailer.addresses.begin(), mailer.addresses.end())},
           {"sessions_open", mailer.sessions_open},
           {"upstream_ok", mailer.upstream_ok},
-          {"last_upstream_error", mailer.last_upstream_error}};
+          {"last_upstream_error", mailer.last_upstream_error},
+          {"starttls", mailer.starttls},
+          {"upstream_tls", mailer.upstream_tls},
+          {"certificates", to_array(mailer.certificates)}};
 }
 
 json::value to_value(const SessionLimits& limits) {
@@ -67,6 +91,40 @@ json::array to_array(const RecipientMatrix& matrix) {
 
 }  // namespace
 
+CertificateReport describe(const smtp_proxy::CertificateInfo& certificate, Time now) {
+  using std::chrono::system_clock;
+  return {.file = certificate.files.certificate.string(),
+          .names = certificate.names,
+          .not_before = system_clock::to_time_t(certificate.not_before),
+          .not_after = system_clock::to_time_t(certificate.not_after),
+          .days_left = std::chrono::floor<std::chrono::days>(certificate.not_after - now).count(),
+          .key_type = certificate.key_type,
+          .issuer = certificate.issuer,
+          .tlsa = certificate.tlsa};
+}
+
+void judge_certificates(StatusReport& report, Time now) {
+  const std::int64_t today = std::chrono::system_clock::to_time_t(now);
+  for (const MailerReport& mailer : report.mailers) {
+    for (const CertificateReport& certificate : mailer.certificates) {
+      const std::string which =
+          fmt::format("the certificate of mailer {}, {},", mailer.name, certificate.file);
+      if (certificate.days_left < 0) {
+        report.problems.push_back(
+            fmt::format("{} has expired, senders that verify it give up; "
+                        "renew it",
+                        which));
+      } else if (certificate.not_before > today) {
+        report.problems.push_back(fmt::format(
+            "{} is not valid yet, senders that verify it give up; is the clock right?", which));
+      } else if (std::chrono::days(certificate.days_left) < smtp_proxy::kSoonExpiring) {
+        report.warnings.push_back(
+            fmt::format("{} expires in {}; renew it", which, count_of_days(certificate.days_left)));
+      }
+    }
+  }
+}
+
 std::string to_json(const StatusReport& report) {
   const json::value last_reload{{"success", report.last_reload.success},
                                 {"unix_seconds", report.last_reload.unix_seconds},
@@ -91,6 +149,7 @@ std::string to_json(const StatusReport& report) {
       {"observed_today", to_array(report.observed_today)},
       {"healthy", report.problems.empty()},
       {"problems", json::array(report.problems.begin(), report.problems.end())},
+      {"warnings", json::array(report.warnings.begin(), report.warnings.end())},
   });
 }
 

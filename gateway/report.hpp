@@ -3,6 +3,7 @@
 // Threads:  pure.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "gateway/blocked.hpp"
 #include "gateway/counters.hpp"
+#include "smtp_proxy/tls/server_tls.hpp"
 
 namespace postern::gateway {
 
@@ -29,12 +31,26 @@ struct WorkerReport {
   std::uint64_t kernel_user_dropped = 0;
 };
 
+struct CertificateReport {
+  std::string file;
+  std::vector<std::string> names;
+  std::int64_t not_before = 0;  // Unix seconds
+  std::int64_t not_after = 0;
+  std::int64_t days_left = 0;  // whole ones; negative: it has expired
+  std::string key_type;
+  std::string issuer;
+  std::string tlsa;  // "3 1 1 ..."
+};
+
 struct MailerReport {
   std::string name;
   std::vector<std::string> addresses;
   std::uint64_t sessions_open = 0;
   bool upstream_ok = true;
   std::string last_upstream_error;
+  std::string starttls;
+  std::string upstream_tls;
+  std::vector<CertificateReport> certificates;
 };
 
 using CountsByReason = std::vector<std::pair<std::string, std::uint64_t>>;
@@ -63,7 +79,13 @@ struct StatusReport {
   CountsByReason blocked_today;
   CountsByReason observed_today;
   std::vector<std::string> problems;  // empty: healthy
+  std::vector<std::string> warnings;  // to be known, healthy all the same
 };
+
+[[nodiscard]] CertificateReport describe(const smtp_proxy::CertificateInfo& certificate,
+                                         std::chrono::system_clock::time_point now);
+// What expired or is not valid yet is a problem, what expires soon a warning.
+void judge_certificates(StatusReport& report, std::chrono::system_clock::time_point now);
 
 [[nodiscard]] std::string to_json(const StatusReport& report);
 [[nodiscard]] std::string to_json(const Samples& samples);

@@ -5,7 +5,6 @@
 #include <pthread.h>
 
 #include <utility>
-#include <variant>
 
 namespace postern::gateway {
 namespace {
@@ -18,17 +17,11 @@ smtp_proxy::SessionSettings session_settings(const Config& config) {
           .tls = config.tls};
 }
 
-std::string to_text(const rules::Endpoint& endpoint) {
-  return endpoint.address.is_v4()
-             ? fmt::format("{}:{}", endpoint.address.to_string(), endpoint.port)
-             : fmt::format("[{}]:{}", endpoint.address.to_string(), endpoint.port);
-}
-
 }  // namespace
 
 Worker::Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
                smtp_proxy::AuthLedger& authentications, Log& log)
-    : log_(log),
+    : event_log_(log, config.policy),
       policy_(config.policy),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
@@ -59,6 +52,7 @@ void Worker::stop() {
 
 void Worker::use(const Config& config) {
   loop_.post([this, policy = config.policy, settings = session_settings(config)]() mutable {
+    event_log_.use(policy);
     policy_ = std::move(policy);
     proxy_.use(std::move(settings));
   });
@@ -90,78 +84,11 @@ net::awaitable<void> Worker::judge_packets() {
 void Worker::on_event(const rules::Ends& ends, const rules::Event& event) {
   counters_.count(event);
   if (auto attempt = to_blocked_attempt(ends, event)) {
-    log_blocked(*attempt);
+    event_log_.note(*attempt);
     blocked_.add(std::move(*attempt));
-  } else if (const auto* failed = std::get_if<rules::UpstreamFailed>(&event)) {
-    log_upstream(ends, *failed);
-  } else if (const auto* opaque = std::get_if<rules::SessionBecameOpaque>(&event)) {
-    log_opaque(ends, *opaque);
-  } else if (const auto* closed = std::get_if<rules::SessionClosed>(&event)) {
-    log_closed(ends, *closed);
+  } else {
+    event_log_.note(ends, event);
   }
-}
-
-bool Worker::may_log() {
-  std::uint64_t suppressed = 0;
-  if (!log_budget_.take(std::chrono::steady_clock::now(), suppressed)) {
-    return false;
-  }
-  if (suppressed > 0) {
-    log_.line(LogLevel::warning, "log lines were left out, the counters have them all",
-              {{"count", std::to_string(suppressed)}});
-  }
-  return true;
-}
-
-void Worker::log_blocked(const BlockedAttempt& attempt) {
-  if (!may_log()) {
-    return;
-  }
-  log_.line(LogLevel::info, attempt.observed ? "would be blocked" : "blocked",
-            {{"reason", std::string(rules::label(attempt.reason))},
-             {"what", attempt.what},
-             {"client", to_text(attempt.ends.client)},
-             {"server", to_text(attempt.ends.server)},
-             {"mailer", attempt.mailer ? mailer_name(*attempt.mailer) : "-"},
-             {"detail", attempt.detail}});
-}
-
-void Worker::log_upstream(const rules::Ends& ends, const rules::UpstreamFailed& failed) {
-  if (may_log()) {
-    log_.line(LogLevel::warning, "the mailer failed a session",
-              {{"mailer", mailer_name(failed.mailer)},
-               {"kind", to_label(failed.error)},
-               {"client", to_text(ends.client)},
-               {"server", to_text(ends.server)}});
-  }
-}
-
-void Worker::log_opaque(const rules::Ends& ends, const rules::SessionBecameOpaque& opaque) {
-  if (may_log()) {
-    log_.line(LogLevel::warning, "a session is passed on unread from here on",
-              {{"mailer", mailer_name(opaque.mailer)},
-               {"zone", to_label(opaque.zone)},
-               {"client", to_text(ends.client)},
-               {"server", to_text(ends.server)}});
-  }
-}
-
-void Worker::log_closed(const rules::Ends& ends, const rules::SessionClosed& closed) {
-  if (log_.shows(LogLevel::debug)) {
-    log_.line(LogLevel::debug, "session closed",
-              {{"mailer", mailer_name(closed.mailer)},
-               {"client", to_text(ends.client)},
-               {"reason", std::string(rules::label(closed.reason))}});
-  }
-}
-
-std::string Worker::mailer_name(rules::MailerId id) const {
-  for (const rules::Mailer& mailer : policy_->mailers()) {
-    if (mailer.id == id) {
-      return mailer.name;
-    }
-  }
-  return "-";  // taken out of the configuration while its last sessions live
 }
 
 }  // namespace postern::gateway

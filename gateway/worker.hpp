@@ -16,6 +16,7 @@
 #include "gateway/blocked.hpp"
 #include "gateway/config.hpp"
 #include "gateway/counters.hpp"
+#include "gateway/event_log.hpp"
 #include "gateway/log.hpp"
 #include "nfq/queue.hpp"
 #include "rules/event.hpp"
@@ -55,16 +56,8 @@ class Worker final : public rules::EventSink {
 
  private:
   boost::asio::awaitable<void> judge_packets();
-  void log_blocked(const BlockedAttempt& attempt);
-  void log_upstream(const rules::Ends& ends, const rules::UpstreamFailed& failed);
-  void log_opaque(const rules::Ends& ends, const rules::SessionBecameOpaque& opaque);
-  void log_closed(const rules::Ends& ends, const rules::SessionClosed& closed);
-  // Whether one more line for what strangers do may be logged.
-  [[nodiscard]] bool may_log();
-  [[nodiscard]] std::string mailer_name(rules::MailerId id) const;
 
-  Log& log_;
-  LogBudget log_budget_;
+  EventLog event_log_;
   Counters counters_;
   BlockedLog blocked_;
   Counter queue_packets_;
