@@ -3,8 +3,11 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include "smtp_proxy/tls/failure.hpp"
@@ -26,9 +29,13 @@ struct Remembers {
   ClientSessions::Time shown;
 };
 
-void free_remembers(void* /*ssl*/, void* remembers, CRYPTO_EX_DATA* /*all*/, int /*index*/,
+// Also where a handshake failed: the next one shall not fail by the same session.
+void free_remembers(void* ssl, void* remembers, CRYPTO_EX_DATA* /*all*/, int /*index*/,
                     long /*number*/, void* /*argument*/) {
   const std::unique_ptr<Remembers> owned(static_cast<Remembers*>(remembers));
+  if (owned != nullptr && SSL_is_init_finished(static_cast<SSL*>(ssl)) == 0) {
+    owned->sessions.forget(owned->server);
+  }
 }
 
 int remembers_index() {
@@ -48,13 +55,36 @@ int on_new_session(SSL* ssl, SSL_SESSION* session) {
 }
 
 std::expected<void, std::string> trust_file(SSL_CTX* context, const std::filesystem::path& file) {
-  ERR_clear_error();
+  const auto quoted = '"' + file.string() + '"';
+  errno = 0;
+  if (::access(file.c_str(), R_OK) != 0) {
+    return std::unexpected(quoted + " cannot be read (" + std::generic_category().message(errno) +
+                           "); expected the certificates of the mailer's authorities in PEM; name "
+                           "another file, or let the user that Postern runs as read this one");
+  }
   if (SSL_CTX_load_verify_file(context, file.c_str()) != 1) {
-    return std::unexpected(file.string() + ": " + take_openssl_error() +
-                           "; expected certificates in PEM");
+    ERR_clear_error();
+    return std::unexpected(quoted +
+                           " holds no certificate in PEM; expected the certificates of the "
+                           "mailer's authorities; name another file");
   }
   // Whatever the file names is trusted, also if it is no root but the mailer's certificate itself.
   X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
+  return {};
+}
+
+std::expected<void, std::string> trust(SSL_CTX* context, const ClientTlsSettings& settings) {
+  if (settings.name.empty()) {  // which OpenSSL would take for any
+    return std::unexpected("no name to verify; expected the name in the mailer's certificate");
+  }
+  if (!settings.ca_file.empty()) {
+    return trust_file(context, settings.ca_file);
+  }
+  if (SSL_CTX_set_default_verify_paths(context) != 1) {
+    return std::unexpected("the system's certificates cannot be loaded (" + take_openssl_error() +
+                           "); expected them in " + X509_get_default_cert_dir() +
+                           "; install ca-certificates, or name a file of authorities");
+  }
   return {};
 }
 
@@ -68,12 +98,8 @@ std::expected<std::shared_ptr<const ClientTls>, std::string> ClientTls::load(
     const ClientTlsSettings& settings) {
   ContextPointer context = make_recommended_context(TlsRole::client);
   if (settings.verifies) {
-    if (!settings.ca_file.empty()) {
-      if (auto trusted = trust_file(context.get(), settings.ca_file); !trusted) {
-        return std::unexpected(std::move(trusted.error()));
-      }
-    } else if (SSL_CTX_set_default_verify_paths(context.get()) != 1) {
-      return std::unexpected("the system's certificates cannot be loaded: " + take_openssl_error());
+    if (auto trusted = trust(context.get(), settings); !trusted) {
+      return std::unexpected(std::move(trusted.error()));
     }
     SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   }
@@ -106,7 +132,11 @@ TlsChannel ClientTls::connect(int socket, const rules::IpAddress& server,
   }
   const ClientSessions::Remembered last = sessions.of(server, weak_from_this());
   if (last.session != nullptr) {
-    SSL_set_session(ssl, last.session);
+    // A copy, because OpenSSL uses one up with each handshake (RFC 8446 C.4, for clients that move
+    // about), and several may be under way.
+    const std::unique_ptr<SSL_SESSION, decltype(&SSL_SESSION_free)> copy(
+        SSL_SESSION_dup(last.session), SSL_SESSION_free);
+    SSL_set_session(ssl, copy.get());
   }
   auto remembers = std::make_unique<Remembers>(sessions, server, weak_from_this(), last.shown);
   if (SSL_set_ex_data(ssl, remembers_index(), remembers.get()) == 1) {
@@ -124,6 +154,10 @@ void ClientSessions::keep(const rules::IpAddress& server, Owner owner, Time show
   by_server_[server] = {.owner = std::move(owner),
                         .shown = shown,
                         .session = std::unique_ptr<ssl_session_st, Free>(session)};
+}
+
+void ClientSessions::forget(const rules::IpAddress& server) {
+  by_server_.erase(server);
 }
 
 ClientSessions::Remembered ClientSessions::of(const rules::IpAddress& server, const Owner& owner) {

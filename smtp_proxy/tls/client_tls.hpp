@@ -55,6 +55,7 @@ class ClientSessions {
 
   // Takes the session over. `shown`: when the server last showed its certificate.
   void keep(const rules::IpAddress& server, Owner owner, Time shown, ssl_session_st* session);
+  void forget(const rules::IpAddress& server);
   // nullptr when there is none, it is too old, or it was made under other settings: those may have
   // accepted a certificate that these would not, and a resumed handshake shows none.
   struct Remembered {

@@ -4,10 +4,15 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
+#include <memory>
 #include <system_error>
 
 namespace postern::smtp_proxy {
 namespace {
+
+struct FreeText {
+  void operator()(char* text) const { OPENSSL_free(text); }
+};
 
 struct Words {
   int reason;
@@ -33,11 +38,24 @@ constexpr Words kWords[]{
     {SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, "a record was damaged on its way"},
 };
 
-std::string of_reason(const SSL* ssl, unsigned long code) {
+std::string of_verification(SSL* ssl) {
+  const long result = SSL_get_verify_result(ssl);
+  std::string text = std::string("the peer's certificate is not accepted: ") +
+                     X509_verify_cert_error_string(result);
+  X509_VERIFY_PARAM* const wanted = SSL_get0_param(ssl);
+  if (result == X509_V_ERR_HOSTNAME_MISMATCH) {
+    text += std::string(" (expected ") + X509_VERIFY_PARAM_get0_host(wanted, 0) + ')';
+  } else if (result == X509_V_ERR_IP_ADDRESS_MISMATCH) {
+    const std::unique_ptr<char, FreeText> address(X509_VERIFY_PARAM_get1_ip_asc(wanted));
+    text += std::string(" (expected ") + address.get() + ')';
+  }
+  return text;
+}
+
+std::string of_reason(SSL* ssl, unsigned long code) {
   const int reason = ERR_GET_REASON(code);
   if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-    return std::string("the peer's certificate is not accepted: ") +
-           X509_verify_cert_error_string(SSL_get_verify_result(ssl));
+    return of_verification(ssl);
   }
   if (reason >= SSL_AD_REASON_OFFSET) {
     return std::string("the peer refused: ") +
@@ -54,7 +72,7 @@ std::string of_reason(const SSL* ssl, unsigned long code) {
 
 }  // namespace
 
-std::string take_tls_failure(const SSL* ssl, int system_error) {
+std::string take_tls_failure(SSL* ssl, int system_error) {
   const unsigned long code = ERR_peek_error();  // the first is the cause
   ERR_clear_error();
   if (code != 0 && ERR_GET_LIB(code) == ERR_LIB_SSL) {

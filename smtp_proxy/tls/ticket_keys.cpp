@@ -53,7 +53,9 @@ int choose_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX*
   if (!set_up(*key, iv, cipher, mac, is_encrypting)) {
     return -1;
   }
-  return now - key->made < TicketKeys::kPeriod ? 1 : 2;
+  // In TLS 1.3 each is for one connection only, so without a new one the next could not resume.
+  const bool is_used_up = SSL_version(ssl) == TLS1_3_VERSION;
+  return is_used_up || now - key->made >= TicketKeys::kPeriod ? 2 : 1;
 }
 
 }  // namespace

@@ -31,13 +31,17 @@ class OpensslPeer {
     if (settings) {
       settings(context_.get());
     }
-    ssl_.reset(SSL_new(context_.get()), SSL_free);
-    SSL_set_fd(ssl_.get(), socket);
+    open(socket);
     if (role == Role::client) {
       SSL_set_connect_state(ssl_.get());
     } else {
       SSL_set_accept_state(ssl_.get());
     }
+  }
+  // A further connection to the same server.
+  OpensslPeer(const OpensslPeer& server, int socket) : context_(server.context_) {
+    open(socket);
+    SSL_set_accept_state(ssl_.get());
   }
 
   static Settings serves(const MadeCertificate& certificate) {
@@ -51,6 +55,12 @@ class OpensslPeer {
 
   [[nodiscard]] SSL* ssl() const { return ssl_.get(); }
   [[nodiscard]] SSL_CTX* context() const { return context_.get(); }
+
+  // What SSL_set_tlsext_host_name() does, but for its cast.
+  void say_name(const char* name) const {
+    SSL_ctrl(ssl(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+             const_cast<char*>(name));
+  }
 
   // Whether it is over, well or not.
   bool shake_hands() {
@@ -80,6 +90,10 @@ class OpensslPeer {
   bool has_closed = false;  // it was told close_notify
 
  private:
+  void open(int socket) {
+    ssl_.reset(SSL_new(context_.get()), SSL_free);
+    SSL_set_fd(ssl_.get(), socket);
+  }
   bool went_on(int result) {
     switch (SSL_get_error(ssl(), result)) {
       case SSL_ERROR_NONE:
