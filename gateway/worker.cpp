@@ -23,6 +23,7 @@ Worker::Worker(std::uint16_t index, const Config& config, smtp_proxy::SessionLed
                smtp_proxy::AuthLedger& authentications, Log& log)
     : event_log_(log, config.policy),
       policy_(config.policy),
+      source_filter_(authentications),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
       queue_watch_(loop_),
@@ -75,7 +76,7 @@ net::awaitable<void> Worker::judge_packets() {
   while (true) {
     co_await queue_watch_.readable();
     queue_watch_.was_read_empty();  // what is left is told again
-    queue_.drain(*policy_, *this);
+    queue_.drain(*policy_, source_filter_, *this);
     queue_packets_.set(queue_.statistics().packets);
     queue_overruns_.set(queue_.statistics().overruns);
   }

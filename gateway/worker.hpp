@@ -1,5 +1,5 @@
 // One worker: a thread with an event loop, a netfilter queue, a proxy, counters and a log of blocked attempts, all its
-// own. What the others share with it is posted to it as a value, but for the SessionLedger.
+// own. What the others share with it is posted to it as a value, but for the two ledgers.
 // Errors:   the constructor throws std::system_error when the queue or a listener cannot be opened.
 // Threads:  start(), use(), drain(), stop(), ping() on the thread that made it; readers as Counters and BlockedLog say.
 #pragma once
@@ -20,6 +20,8 @@
 #include "gateway/log.hpp"
 #include "nfq/queue.hpp"
 #include "rules/event.hpp"
+#include "rules/source_filter.hpp"
+#include "smtp_proxy/auth_ledger.hpp"
 #include "smtp_proxy/event_loop.hpp"
 #include "smtp_proxy/proxy.hpp"
 #include "smtp_proxy/session_ledger.hpp"
@@ -66,6 +68,7 @@ class Worker final : public rules::EventSink {
   bool is_responsive_ = true;
 
   std::shared_ptr<const rules::Policy> policy_;
+  const rules::SourceFilter& source_filter_;
   smtp_proxy::EventLoop loop_;
   nfq::Queue queue_;
   smtp_proxy::Watch queue_watch_;

@@ -159,8 +159,10 @@ std::size_t Queue::receive() {
   }
 }
 
-void Queue::judge(const QueuedPacket& packet, const rules::Policy& policy, rules::EventSink& sink) {
-  const PacketDecision decision = decide_packet(policy, packet.payload, packet.mark, field_);
+void Queue::judge(const QueuedPacket& packet, const rules::Policy& policy,
+                  const rules::SourceFilter& filter, rules::EventSink& sink) {
+  const PacketDecision decision =
+      decide_packet(policy, filter, packet.payload, packet.mark, field_);
   ++statistics_.packets;
   if (decision.flow.reason == rules::Reason::malformed_packet) {
     ++statistics_.malformed;
@@ -183,9 +185,10 @@ void Queue::send_verdicts() {
   verdicts_.clear();
 }
 
-void Queue::drain(const rules::Policy& policy, rules::EventSink& sink) {
+void Queue::drain(const rules::Policy& policy, const rules::SourceFilter& filter,
+                  rules::EventSink& sink) {
   const MessageHandler handler{
-      .on_packet = [&](const QueuedPacket& packet) { judge(packet, policy, sink); },
+      .on_packet = [&](const QueuedPacket& packet) { judge(packet, policy, filter, sink); },
       .on_reply =
           [&](const KernelReply& reply) {
             statistics_.verdict_errors += reply.error_number != 0 ? 1 : 0;

@@ -19,6 +19,7 @@
 #include "nfq/message.hpp"
 #include "rules/event.hpp"
 #include "rules/policy.hpp"
+#include "rules/source_filter.hpp"
 
 namespace postern::nfq {
 
@@ -51,7 +52,8 @@ class Queue {
   [[nodiscard]] std::uint16_t number() const { return number_; }
   // Judges what is waiting, but not more than a bounded number of packets, so that the event loop
   // gets its turn: the descriptor stays readable then.
-  void drain(const rules::Policy& policy, rules::EventSink& sink);
+  void drain(const rules::Policy& policy, const rules::SourceFilter& filter,
+             rules::EventSink& sink);
   [[nodiscard]] const QueueStatistics& statistics() const { return statistics_; }
 
  private:
@@ -60,7 +62,8 @@ class Queue {
   void send(std::span<const std::uint8_t> octets) const;
   [[nodiscard]] std::size_t receive();
   void send_verdicts();
-  void judge(const QueuedPacket& packet, const rules::Policy& policy, rules::EventSink& sink);
+  void judge(const QueuedPacket& packet, const rules::Policy& policy,
+             const rules::SourceFilter& filter, rules::EventSink& sink);
 
   std::uint16_t number_;
   MarkField field_;

@@ -85,6 +85,12 @@ FlowDecision judge(const Policy& policy, const NewFlow& flow) {
     return {verdict_of(policy.translated_source, FlowVerdict::drop), direction_of(facts),
             Reason::translated_source, "inbound.translated_source"};
   }
+  // Only as a stranger, and only at the mailers, where it guessed: what internal hosts may do is not
+  // for a password to say.
+  if (flow.source_is_barred && facts.destination_is_mailer && !facts.client_is_internal()) {
+    return {FlowVerdict::reject, direction_of(facts), Reason::auth_failed,
+            "smtp.auth_refusal_time"};
+  }
   FlowDecision decision = decide_by_place(policy, facts);
   if (translated) {
     decision.reason = Reason::translated_source;

@@ -17,6 +17,7 @@ struct NewFlow {
   bool from_external_interface = true;
   IpAddress source;
   IpAddress destination;
+  bool source_is_barred = false;  // says the SourceFilter
 };
 
 enum class FlowVerdict : std::uint8_t {

@@ -8,7 +8,7 @@ namespace postern::rules {
 class SourceFilter {
  public:
   virtual ~SourceFilter() = default;
-  // Called for every new flow from outside, on any worker's thread; must not block.
+  // Called for every new flow, on any worker's thread; must not block.
   [[nodiscard]] virtual bool refuses(const IpAddress& source) const = 0;
 };
 

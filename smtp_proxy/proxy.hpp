@@ -1,5 +1,5 @@
 // One worker's proxy: its listeners and its sessions, on the worker's own EventLoop. With the others it shares nothing but
-// the SessionLedger, which holds the limits over all of them.
+// the SessionLedger, which holds the limits over all of them, and the AuthLedger, which knows who guesses passwords.
 // Errors:   the constructor throws std::system_error when a listener cannot be opened.
 // Threads:  every member on the loop's thread, but for the constructor and start().
 #pragma once

@@ -41,8 +41,9 @@ PacketDecision carry_out(const rules::FlowDecision& flow, const rules::Ends& end
 
 }  // namespace
 
-PacketDecision decide_packet(const rules::Policy& policy, std::span<const std::uint8_t> octets,
-                             std::uint32_t packet_mark, MarkField field) {
+PacketDecision decide_packet(const rules::Policy& policy, const rules::SourceFilter& filter,
+                             std::span<const std::uint8_t> octets, std::uint32_t packet_mark,
+                             MarkField field) {
   const auto packet = parse_tcp_packet(octets);
   // The kernel asked the same two questions. A different answer means that it reads the packet
   // otherwise than we do, and then our judgement would be of another packet.
@@ -54,7 +55,8 @@ PacketDecision decide_packet(const rules::Policy& policy, std::span<const std::u
   const rules::NewFlow new_flow{
       .from_external_interface = field.read(packet_mark) != Mark::pending_internal,
       .source = packet->source.address,
-      .destination = packet->destination.address};
+      .destination = packet->destination.address,
+      .source_is_barred = filter.refuses(packet->source.address)};
   return carry_out(rules::decide_flow(policy, new_flow),
                    {.client = packet->source, .server = packet->destination}, packet_mark, field);
 }

@@ -1,7 +1,7 @@
 // What to do with one queued packet: the packet policy in terms of netfilter.
 // Errors:   none; a packet that cannot be read, or that the classify chain should not have sent, is
 //           dropped as malformed_packet (under Policy::observe let through, as whatever is refused).
-// Threads:  pure. The live queue and the audit of captures both ask here.
+// Threads:  pure, but for the filter. The live queue and the audit of captures both ask here.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include "rules/connection_policy.hpp"
 #include "rules/event.hpp"
 #include "rules/policy.hpp"
+#include "rules/source_filter.hpp"
 
 namespace postern::nfq {
 
@@ -25,6 +26,7 @@ struct PacketDecision {
 
 // `packet_mark`: as the classify chain left it; its field says where the packet came in.
 [[nodiscard]] PacketDecision decide_packet(const rules::Policy& policy,
+                                           const rules::SourceFilter& filter,
                                            std::span<const std::uint8_t> octets,
                                            std::uint32_t packet_mark, MarkField field);
 

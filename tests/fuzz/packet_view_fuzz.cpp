@@ -8,6 +8,7 @@
 
 #include "nfq/core/decision.hpp"
 #include "nfq/core/packet_view.hpp"
+#include "tests/support/barred_sources.hpp"
 
 namespace postern::nfq {
 namespace {
@@ -37,7 +38,8 @@ void check_decision(std::span<const std::uint8_t> octets) {
   constexpr std::uint32_t kMark = 0x01abcdef;
   static const rules::Policy kPolicy;
   const auto packet = parse_tcp_packet(octets);
-  const auto decision = decide_packet(kPolicy, octets, kMark, kField);
+  const auto decision =
+      decide_packet(kPolicy, testing_support::BarredSources(), octets, kMark, kField);
   require((decision.mark & kField.foreign_bits()) == (kMark & kField.foreign_bits()),
           "foreign bits stay");
   require(packet || decision.verdict == PacketVerdict::drop, "what cannot be read is dropped");

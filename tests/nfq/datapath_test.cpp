@@ -16,6 +16,7 @@
 #include "nfq/policy_route.hpp"
 #include "nfq/queue.hpp"
 #include "tests/nfq/private_network.hpp"
+#include "tests/support/barred_sources.hpp"
 
 namespace postern::nfq {
 namespace {
@@ -96,7 +97,7 @@ class Datapath : public ::testing::Test {
     const rules::Policy policy = example_policy();
     pollfd event{.fd = queue_->fd(), .events = POLLIN, .revents = 0};
     while (sink_.events.size() < events && ::poll(&event, 1, milliseconds) > 0) {
-      queue_->drain(policy, sink_);
+      queue_->drain(policy, barred_, sink_);
     }
   }
 
@@ -111,6 +112,7 @@ class Datapath : public ::testing::Test {
   std::unique_ptr<PolicyRoute> route_;
   std::unique_ptr<Firewall> firewall_;
   std::unique_ptr<Queue> queue_;
+  testing_support::BarredSources barred_;
   RecordingSink sink_;
 };
 
@@ -431,6 +433,20 @@ TEST_F(Datapath, JudgesPacketsWithOptionsAndExtensionHeaders) {
                                       "2001:db8:1::2 2001:db8:2::25 divert_external none"}));
 }
 
+TEST_F(Datapath, AnswersABarredSourceWithAReset) {
+  start();
+  barred_ = testing_support::BarredSources({Net::kStranger4, Net::kStranger6});
+  const auto attempt = attempt_from_outside(Net::kMailer4);
+  judge(1);
+  EXPECT_EQ(attempt->outcome(), ECONNREFUSED);
+  const auto attempt6 = attempt_from_outside(Net::kMailer6);
+  judge(2);
+  EXPECT_EQ(attempt6->outcome(), ECONNREFUSED);
+  EXPECT_EQ(sink_.events,
+            (std::vector<std::string>{"198.51.100.2 203.0.113.25 reject auth_failed",
+                                      "2001:db8:1::2 2001:db8:2::25 reject auth_failed"}));
+}
+
 // The defragmenters that tproxy and socket pull in work in front of the first chain.
 TEST_F(Datapath, JudgesFlowsThatStartInFragments) {
   start();
@@ -534,9 +550,9 @@ TEST_F(Datapath, SpreadsFlowsOverQueues) {
     const std::string from = "198.51.100." + std::to_string(i + 2);
     network_->send_from_outside(ipv4(from, Net::kMailer4, tcp(40000, 25)));
   }
-  queue_->drain(example_policy(), sink_);
+  queue_->drain(example_policy(), barred_, sink_);
   const std::size_t first_share = sink_.events.size();
-  second.drain(example_policy(), sink_);
+  second.drain(example_policy(), barred_, sink_);
   EXPECT_EQ(sink_.events.size(), kFlows);
   EXPECT_GT(first_share, 0U);
   EXPECT_LT(first_share, kFlows);

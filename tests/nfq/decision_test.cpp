@@ -5,12 +5,14 @@
 #include <ostream>
 #include <string>
 
+#include "tests/support/barred_sources.hpp"
 #include "tests/support/packet_builder.hpp"
 
 namespace postern::nfq {
 namespace {
 
 using namespace test;
+using testing_support::BarredSources;
 
 constexpr MarkField kField(0xff000000);
 constexpr std::uint32_t kForeignBits = 0x00abcdef;
@@ -34,8 +36,9 @@ Octets packet(const std::string& from, const std::string& to) {
   return is_v6 ? ipv6(from, to, tcp(40000, 25)) : ipv4(from, to, tcp(40000, 25));
 }
 
-PacketDecision decide(const Octets& octets, Mark pending, const rules::Policy& policy) {
-  return decide_packet(policy, octets, kField.set(kForeignBits, pending), kField);
+PacketDecision decide(const Octets& octets, Mark pending, const rules::Policy& policy,
+                      const BarredSources& barred = {}) {
+  return decide_packet(policy, barred, octets, kField.set(kForeignBits, pending), kField);
 }
 
 struct Row {
@@ -88,6 +91,35 @@ TEST(PacketDecision, DropsWhereThePolicySaysSo) {
                                example_policy(rules::Refusal::drop));
   EXPECT_EQ(decision.verdict, PacketVerdict::drop);
   EXPECT_EQ(decision.flow.reason, rules::Reason::unmanaged_destination);
+}
+
+struct BarredRow {
+  const char* from;
+  const char* to;
+  Mark pending;
+  Mark mark;
+  rules::Reason reason;
+};
+
+TEST(PacketDecision, RejectsABarredSourceAtTheMailers) {
+  using rules::Reason;
+  const BarredSources barred({"198.51.100.2", "2001:db8:1::2", "203.0.113.7"});
+  for (const BarredRow& row : {
+           BarredRow{"198.51.100.2", "203.0.113.25", Mark::pending_external, Mark::reject,
+                     Reason::auth_failed},
+           BarredRow{"2001:db8:1::2", "2001:db8:2::25", Mark::pending_external, Mark::reject,
+                     Reason::auth_failed},
+           BarredRow{"198.51.100.2", "203.0.113.25", Mark::none, Mark::reject, Reason::auth_failed},
+           BarredRow{"198.51.100.3", "203.0.113.25", Mark::pending_external, Mark::divert_external,
+                     Reason::none},
+           BarredRow{"203.0.113.7", "203.0.113.25", Mark::pending_internal, Mark::divert_internal,
+                     Reason::none},
+       }) {
+    const auto decision = decide(packet(row.from, row.to), row.pending, example_policy(), barred);
+    EXPECT_EQ(decision.verdict, PacketVerdict::accept) << row.from;
+    EXPECT_EQ(kField.read(decision.mark), row.mark) << row.from;
+    EXPECT_EQ(decision.flow.reason, row.reason) << row.from;
+  }
 }
 
 struct BadRow {

@@ -42,9 +42,12 @@ Policy example_policy() {
   return policy;
 }
 
-FlowDecision decide(const Policy& policy, bool external, const char* from, const char* to) {
-  return decide_flow(
-      policy, {.from_external_interface = external, .source = ip(from), .destination = ip(to)});
+FlowDecision decide(const Policy& policy, bool external, const char* from, const char* to,
+                    bool is_barred = false) {
+  return decide_flow(policy, {.from_external_interface = external,
+                              .source = ip(from),
+                              .destination = ip(to),
+                              .source_is_barred = is_barred});
 }
 
 using enum FlowVerdict;
@@ -189,6 +192,42 @@ TEST(DecideFlow, TreatsCountedTranslatedSourcesAsExternal) {
   EXPECT_EQ(decide(policy, kExternal, kMailer, kStranger).verdict, reject);
 }
 
+TEST(DecideFlow, RejectsABarredStrangerAtTheMailersAndOnlyThere) {
+  struct Row {
+    bool external;
+    const char* from;
+    const char* to;
+  };
+  constexpr FlowDecision kBarred{reject, inbound, Reason::auth_failed, "smtp.auth_refusal_time"};
+  Policy policy = example_policy();
+  for (const Row& row :
+       {Row{kExternal, kStranger, kMailer}, Row{kExternal, kStranger, kOtherMailer},
+        Row{kExternal, kStrangerV6, kMailerV6}, Row{kExternal, kStranger, kHostedMailer},
+        Row{!kExternal, kStranger, kMailer}}) {
+    EXPECT_EQ(decide(policy, row.external, row.from, row.to, true), kBarred)
+        << row.from << " to " << row.to;
+  }
+  for (const Row& row :
+       {Row{kExternal, kStranger, kInternal}, Row{kExternal, kInternal, kMailer},
+        Row{!kExternal, kInternal, kMailer}, Row{!kExternal, kMailer, kStranger},
+        Row{!kExternal, kInternal, kOtherInternal}, Row{!kExternal, kInternal, kStranger}}) {
+    EXPECT_EQ(decide(policy, row.external, row.from, row.to, true),
+              decide(policy, row.external, row.from, row.to, false))
+        << row.from << " to " << row.to;
+  }
+  // An internal address from outside that is let through is a stranger's.
+  policy.translated_source = Tolerance::count;
+  EXPECT_EQ(decide(policy, kExternal, kInternal, kMailer, true), kBarred);
+}
+
+TEST(DecideFlow, OnlyObservesABarredStrangerWhereNothingIsRefused) {
+  Policy policy = example_policy();
+  policy.observe = true;
+  EXPECT_EQ(
+      decide(policy, kExternal, kStranger, kMailer, true),
+      (FlowDecision{observe, inbound, Reason::auth_failed, "smtp.auth_refusal_time", reject}));
+}
+
 TEST(DecideFlow, OfAnEmptyPolicyLetsNothingIn) {
   EXPECT_EQ(decide(Policy{}, kExternal, kStranger, kMailer).verdict, reject);
 }
@@ -216,6 +255,7 @@ TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
           for (const char* from : places) {
             for (const char* to : places) {
               const FlowDecision decision = decide(policy, external, from, to);
+              const FlowDecision if_barred = decide(policy, external, from, to, true);
               SCOPED_TRACE(std::string(from) + " to " + to);
               const bool to_mailer = policy.mailer_at(ip(to)) != nullptr;
               const bool trusted = !external && policy.internal_networks.contains(ip(from));
@@ -228,6 +268,9 @@ TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
               ASSERT_TRUE((decision.verdict != reject && decision.verdict != drop) ||
                           decision.reason != Reason::none);
               ASSERT_FALSE(decision.rule.empty());
+              // Being barred closes the mailers to strangers, and opens nothing to anybody.
+              ASSERT_NE(if_barred.verdict, divert_external);
+              ASSERT_TRUE(if_barred == decision || decision.verdict == divert_external);
               // Observing changes refusals to passing, says so, and changes nothing else.
               const FlowDecision instead = decide(observing, external, from, to);
               FlowDecision expected = decision;
