@@ -2,8 +2,8 @@
 //
 // A certificate and its key are two files, written one after the other: what changed is loaded when
 // two looks in a row saw the same. What cannot be used is not taken, and tried again when it changes.
-// Contexts are also made anew once a day, because their session tickets are sealed with keys that
-// live as long as they do (RFC 9325 3.4).
+// Everything is also made anew once a day: the system's authorities change without a file of ours
+// changing, and nothing that OpenSSL keeps in a context is to live for a year.
 // Why not:  inotify, because what is renewed is often a link that is set anew, in directories that
 //           come and go; stat(2) follows whatever the path leads to now.
 // Threads:  one owner.

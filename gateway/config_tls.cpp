@@ -234,7 +234,10 @@ void report_problems(const MailerSection& section, const LoadedTls& loaded, Diag
     }
   }
   if (!loaded.upstream_problem.empty()) {
-    log.error(section.upstream_place, section.upstream_key, loaded.upstream_problem);
+    log.error(
+        section.upstream_place, section.upstream_key,
+        fmt::format("{}; name another file, or let the user that Postern runs as read this one",
+                    loaded.upstream_problem));
   }
 }
 

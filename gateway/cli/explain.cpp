@@ -84,6 +84,7 @@ struct Answer {
   std::string recipient;                      // as it would be printed; empty: not asked
   std::optional<rules::RelayDecision> relay;  // if the proxy would judge it
   std::string recipient_rule;                 // in words
+  std::string note;                           // what the decision does not hold for; or empty
   bool observe = false;                       // nothing is refused
 
   // What the policy says...
@@ -116,6 +117,22 @@ std::string why_refused(const Answer& answer) {
                      answer.client.authenticated ? ", and authenticated_relay is off" : "");
 }
 
+// AUTH of strangers and STARTTLS decide what is judged at all.
+std::string note_on(const rules::Mailer& mailer, const rules::RelayClient& client) {
+  if (mailer.starttls == rules::Starttls::pass) {
+    return fmt::format("behind STARTTLS nothing is judged: {} itself decides (starttls = \"pass\")",
+                       mailer.name);
+  }
+  const bool is_stranger = client.authenticated && client.zone == rules::Zone::external;
+  if (is_stranger && mailer.authenticated_relay && mailer.auth_requires_tls) {
+    return mailer.starttls == rules::Starttls::hide
+               ? "nobody outside can authenticate: auth_requires_tls holds, and starttls is "
+                 "\"hide\""
+               : "AUTH is taken inside TLS only";
+  }
+  return "";
+}
+
 void judge_recipient(Answer& answer, std::string_view written) {
   const auto parsed = rules::parse_forward_path(written, true);
   if (!parsed || !parsed->rest.empty()) {
@@ -138,6 +155,7 @@ Answer answer_of(const rules::Policy& policy, const rules::NewFlow& flow,
                 .recipient = {},
                 .relay = {},
                 .recipient_rule = {},
+                .note = {},
                 .observe = policy.observe};
   answer.client.zone = answer.connection.verdict == rules::FlowVerdict::divert_internal
                            ? rules::Zone::internal
@@ -145,6 +163,7 @@ Answer answer_of(const rules::Policy& policy, const rules::NewFlow& flow,
   answer.client.authenticated = options.authenticated;
   if (is_diverted(answer.connection.verdict)) {
     answer.mailer = policy.mailer_at(flow.destination);
+    answer.note = policy.observe ? "" : note_on(*answer.mailer, answer.client);
   }
   if (!options.recipient.empty() && answer.mailer != nullptr) {
     judge_recipient(answer, options.recipient);
@@ -200,6 +219,9 @@ std::string in_words(const Answer& answer, const ExplainOptions& options, const 
   if (!options.recipient.empty()) {
     describe_recipient(answer, options, table);
   }
+  if (!answer.note.empty()) {
+    table.add({"note", answer.note});
+  }
   return table.to_string() + outcome_text(answer, style) + "\n";
 }
 
@@ -217,6 +239,7 @@ std::string in_json(const Answer& answer) {
       {"mailer",
        answer.mailer == nullptr ? boost::json::value() : boost::json::value(answer.mailer->name)},
       {"recipient", nullptr},
+      {"note", answer.note},
   };
   if (answer.relay) {
     out["recipient"] = {{"path", answer.recipient},

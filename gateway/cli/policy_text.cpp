@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <vector>
@@ -144,21 +145,117 @@ std::string everything_else_text(const Config& config) {
   return out;
 }
 
-std::string extensions_hidden_text() {
-  return item("STARTTLS is hidden: mail through this router's port 25 crosses in clear text.") +
-         item(
-             "AUTH is hidden: from outside, users send through the submission ports 587 and 465, "
-             "which are left alone.");
+std::string clients_tls_text(const rules::Mailer& mailer, const Config& config) {
+  switch (mailer.starttls) {
+    case rules::Starttls::hide:
+      return "hidden: in clear";
+    case rules::Starttls::pass:
+      return "passed on, NOT JUDGED behind it";
+    case rules::Starttls::terminate:
+      break;
+  }
+  std::vector<std::string> names;
+  const auto& tls = config.tls->at(mailer.id).towards_clients;
+  for (const auto& certificate : tls->certificates()) {
+    names.insert(names.end(), certificate.names.begin(), certificate.names.end());
+  }
+  std::ranges::sort(names);
+  names.erase(std::ranges::unique(names).begin(), names.end());
+  return fmt::format("TLS, as {}", fmt::join(names, ", "));
 }
 
-std::string extensions_observed_text() {
-  return item(
-      "STARTTLS and AUTH are shown as the mailers offer them: a session that uses one is passed on "
-      "unread from there.");
+std::string mailers_tls_text(const rules::Mailer& mailer, const TlsSource& source) {
+  if (mailer.starttls == rules::Starttls::pass) {
+    return "the clients' own";
+  }
+  switch (mailer.upstream_tls) {
+    case rules::UpstreamTls::off:
+      return "in clear";
+    case rules::UpstreamTls::opportunistic:
+      return "TLS where offered";
+    case rules::UpstreamTls::require:
+      return "TLS, or 421";
+    case rules::UpstreamTls::verify:
+      return fmt::format("TLS with {}, or 421", source.upstream->name);
+  }
+  return "";
+}
+
+std::string_view strangers_auth_text(const rules::Mailer& mailer) {
+  if (!mailer.authenticated_relay) {
+    return "refused";
+  }
+  if (!mailer.auth_requires_tls) {
+    return "also in clear, then any recipient";
+  }
+  return mailer.starttls == rules::Starttls::terminate ? "inside TLS, then any recipient"
+                                                       : "refused, as there is no TLS";
+}
+
+std::string tls_text(const Config& config) {
+  if (config.policy->observe) {
+    return item(
+        "STARTTLS and AUTH are shown as the mailers offer them: a session that uses STARTTLS is "
+        "passed on unread from there.");
+  }
+  Table table({{"mailer"}, {"clients' STARTTLS"}, {"to the mailer"}, {"AUTH of strangers"}});
+  const auto& mailers = config.policy->mailers();
+  for (std::size_t i = 0; i < mailers.size(); ++i) {
+    table.add({mailers[i].name, printable(clients_tls_text(mailers[i], config)),
+               mailers_tls_text(mailers[i], config.tls_sources[i]),
+               std::string(strangers_auth_text(mailers[i]))});
+  }
+  return table.to_string();
+}
+
+// One line for all mailers that something holds for; which ones, if it is not all.
+template <typename Predicate>
+std::string item_of(const rules::Policy& policy, Predicate holds, std::string_view text) {
+  std::vector<std::string> names;
+  for (const rules::Mailer& mailer : policy.mailers()) {
+    if (holds(mailer)) {
+      names.push_back(mailer.name);
+    }
+  }
+  if (names.empty()) {
+    return "";
+  }
+  return item(names.size() == policy.mailers().size()
+                  ? std::string(text)
+                  : fmt::format("{}: {}", fmt::join(names, ", "), text));
+}
+
+std::string given_up_by_tls_text(const rules::Policy& policy) {
+  using rules::Mailer;
+  using rules::Starttls;
+  return item_of(
+             policy, [](const Mailer& mailer) { return mailer.starttls == Starttls::hide; },
+             "STARTTLS is hidden: between clients and this router mail crosses in clear text.") +
+         item_of(
+             policy, [](const Mailer& mailer) { return mailer.starttls == Starttls::pass; },
+             "BEHIND STARTTLS NOTHING IS JUDGED: neither recipients nor passwords nor what a "
+             "message is made of. Whoever says it meets the mailer's own rules alone.") +
+         item_of(
+             policy,
+             [](const Mailer& mailer) {
+               return mailer.starttls == Starttls::terminate &&
+                      mailer.upstream_tls == rules::UpstreamTls::off;
+             },
+             "TLS ends at this router: from here to the mailer mail crosses in clear text.") +
+         item_of(
+             policy, [](const Mailer& mailer) { return !mailer.authenticated_relay; },
+             "AUTH is hidden from strangers: users outside send through the submission ports 587 "
+             "and 465, which are left alone.") +
+         item_of(
+             policy,
+             [](const Mailer& mailer) {
+               return mailer.authenticated_relay && !mailer.auth_requires_tls;
+             },
+             "Passwords may cross the Internet in clear text: auth_requires_tls is false.");
 }
 
 std::string given_up_text(const Config& config) {
-  std::string out = config.policy->observe ? extensions_observed_text() : extensions_hidden_text();
+  std::string out = config.policy->observe ? "" : given_up_by_tls_text(*config.policy);
   for (const rules::Mailer& mailer : config.policy->mailers()) {
     if (mailer.allow_routing_characters) {
       out +=
@@ -179,14 +276,20 @@ std::string given_up_text(const Config& config) {
   return out;
 }
 
+std::string given_up_section(const Config& config, const Style& style) {
+  const std::string text = given_up_text(config);
+  return text.empty() ? "" : section(style, "What is given up", text);
+}
+
 }  // namespace
 
 std::string policy_text(const Config& config, const Style& style) {
   return observe_text(config, style) +
          section(style, "Who is internal", internal_text(*config.policy)) +
          section(style, "What stands behind this router", mailers_text(config)) +
+         section(style, "TLS and AUTH", tls_text(config)) +
          section(style, "What happens to everything else", everything_else_text(config)) +
-         section(style, "What is given up", given_up_text(config));
+         given_up_section(config, style);
 }
 
 }  // namespace postern::gateway::cli

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "gateway/cli/commands.hpp"
 #include "gateway/cli/control_client.hpp"
 #include "gateway/cli/terminal.hpp"
+#include "smtp_proxy/tls/certificate.hpp"
 
 namespace postern::gateway::cli {
 namespace {
@@ -113,6 +115,51 @@ std::string mailers_text(const value& status, const Style& style) {
   return fmt::format("\n{}\n{}", style.heading("Mailers"), table.to_string());
 }
 
+std::string expiry_text(const value& certificate, const Style& style) {
+  const auto days = static_cast<std::int64_t>(number_at(certificate, "days_left"));
+  const std::string date =
+      local_time(static_cast<std::int64_t>(number_at(certificate, "not_after")));
+  if (days < 0) {
+    return style.bad(fmt::format("{}, EXPIRED", date));
+  }
+  const std::string text = fmt::format("{}, {} days left", date, days);
+  return std::chrono::days(days) < smtp_proxy::kSoonExpiring ? style.doubtful(text) : text;
+}
+
+std::string starttls_text(const value& mailer, const Style& style) {
+  const std::string mode = text_at(mailer, "starttls");
+  return mode == "pass" ? style.bad("pass: NOT JUDGED behind it") : mode;
+}
+
+void add_tls_rows(const value& mailer, const Style& style, Table& table) {
+  const auto& certificates = array_at(mailer, "certificates");
+  std::vector<std::string> row{text_at(mailer, "name"), starttls_text(mailer, style),
+                               text_at(mailer, "upstream_tls")};
+  if (certificates.empty()) {
+    row.insert(row.end(), {"-", "-", "-"});
+    table.add(std::move(row));
+    return;
+  }
+  for (const value& certificate : certificates) {
+    row.insert(row.end(),
+               {text_at(certificate, "file"), joined_texts(array_at(certificate, "names")),
+                expiry_text(certificate, style)});
+    table.add(std::move(row));
+    row = {"", "", ""};
+  }
+}
+
+std::string tls_text(const value& status, const Style& style) {
+  Table table(
+      {{"mailer"}, {"starttls"}, {"to the mailer"}, {"certificate"}, {"names"}, {"expires"}});
+  for (const value& mailer : array_at(status, "mailers")) {
+    if (member(mailer, "starttls") != nullptr) {
+      add_tls_rows(mailer, style, table);
+    }
+  }
+  return table.empty() ? "" : fmt::format("\n{}\n{}", style.heading("TLS"), table.to_string());
+}
+
 // The four cells of the relay policy.
 std::string recipients_text(const value& status, const Style& style) {
   const auto& rows = array_at(status, "recipients");
@@ -159,6 +206,18 @@ std::string blocked_text(const value& status, const Style& style) {
   return out;
 }
 
+std::string warnings_text(const value& status, const Style& style) {
+  const auto& warnings = array_at(status, "warnings");
+  if (warnings.empty()) {
+    return "";
+  }
+  std::string out = fmt::format("\n{}\n", style.heading("Warnings"));
+  for (const value& warning : warnings) {
+    out += fmt::format("  - {}\n", style.doubtful(text_at(warning, "")));
+  }
+  return out;
+}
+
 std::string problems_text(const value& status, const Style& style) {
   const auto& problems = array_at(status, "problems");
   if (problems.empty()) {
@@ -185,8 +244,8 @@ int run_status(const ControlOptions& options) {
   } else {
     const Style style = Style::of(STDOUT_FILENO);
     print(daemon_text(status, style) + workers_text(status, style) + mailers_text(status, style) +
-          recipients_text(status, style) + blocked_text(status, style) +
-          problems_text(status, style));
+          tls_text(status, style) + recipients_text(status, style) + blocked_text(status, style) +
+          warnings_text(status, style) + problems_text(status, style));
   }
   return is_true_at(status, "healthy") ? kFine : kAnswerIsNo;
 }

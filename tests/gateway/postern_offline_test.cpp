@@ -1,18 +1,20 @@
 // The commands of `postern` that need no daemon, run as the program that is installed.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "tests/gateway/program.hpp"
 #include "tests/gateway/temporary_directory.hpp"
+#include "tests/support/certificates.hpp"
 
 namespace postern::gateway {
 namespace {
 
 using tests::Finished;
 
-class Postern : public testing::Test {
+class Postern : public ::testing::Test {
  protected:
   static Finished postern(std::vector<std::string> arguments) {
     return tests::run({.program = POSTERN_PROGRAM, .arguments = std::move(arguments)});
@@ -72,6 +74,11 @@ What stands behind this router
   mx1     203.0.113.25, 2001:db8:2::25  example.org, *.example.org (2 domains)
   backup  203.0.113.26                  a.example, b.example, c.example, d.example, e.example, ... (6 domains)
 
+TLS and AUTH
+  mailer  clients' STARTTLS  to the mailer      AUTH of strangers
+  mx1     hidden: in clear   TLS where offered  refused
+  backup  hidden: in clear   TLS where offered  refused
+
 What happens to everything else
   - A stranger's recipient in any other domain: refused with 550 5.7.1 before the mailer hears of it.
   - A stranger's connection to port 25 of any other host: refused with a reset.
@@ -81,8 +88,8 @@ What happens to everything else
   - Where posternd died, until it is started again: no new connection to any port 25 crosses this router.
 
 What is given up
-  - STARTTLS is hidden: mail through this router's port 25 crosses in clear text.
-  - AUTH is hidden: from outside, users send through the submission ports 587 and 465, which are left alone.
+  - STARTTLS is hidden: between clients and this router mail crosses in clear text.
+  - AUTH is hidden from strangers: users outside send through the submission ports 587 and 465, which are left alone.
 )");
 }
 
@@ -119,6 +126,10 @@ What stands behind this router
   mailer  addresses     strangers may write to
   mx1     203.0.113.25  nobody
 
+TLS and AUTH
+  mailer  clients' STARTTLS  to the mailer      AUTH of strangers
+  mx1     hidden: in clear   TLS where offered  refused
+
 What happens to everything else
   - A stranger's recipient in any other domain: refused with 550 5.7.1 before the mailer hears of it.
   - A stranger's connection to port 25 of any other host: dropped without an answer.
@@ -128,8 +139,8 @@ What happens to everything else
   - Where posternd died, until it is started again: new connections from outside reach the mailers, and only them, unchecked; those of internal hosts pass.
 
 What is given up
-  - STARTTLS is hidden: mail through this router's port 25 crosses in clear text.
-  - AUTH is hidden: from outside, users send through the submission ports 587 and 465, which are left alone.
+  - STARTTLS is hidden: between clients and this router mail crosses in clear text.
+  - AUTH is hidden from strangers: users outside send through the submission ports 587 and 465, which are left alone.
   - mx1 takes '%' and '!' from strangers: make sure that it does not reroute by them.
   - mx1 takes recipients at its own address in brackets from strangers.
   - on_failure = "open": where posternd died, the mailers' own relay rules are the only ones.
@@ -154,9 +165,8 @@ Who is internal
   for (const char* line :
        {"  - Where posternd died, until it is started again: everything passes, as with observe = "
         "true while it runs.\n",
-        "  - STARTTLS and AUTH are shown as the mailers offer them: a session "
-        "that uses one is passed "
-        "on unread from there.\n",
+        "\nTLS and AUTH\n  - STARTTLS and AUTH are shown as the mailers offer them: a session "
+        "that uses STARTTLS is passed on unread from there.\n",
         "warning: gateway.observe: NOTHING IS REFUSED: "}) {
     EXPECT_TRUE(check.out.contains(line)) << line << "is not in\n" << check.out;
   }
@@ -380,7 +390,7 @@ TEST_F(Postern, ExplainAnswersInJson) {
             R"("direction":"inbound","reason":"none",)"
             R"("rule":"mailer.destination","mailer":"mx1","recipient":{"path":"<a@far.example>",)"
             R"("forward":false,"class":"foreign","reason":"relay_denied","because":"the domain is )"
-            R"(none of those that strangers may write to at mx1"}})"
+            R"(none of those that strangers may write to at mx1"},"note":""})"
             "\n");
 }
 
@@ -389,6 +399,134 @@ TEST_F(Postern, ExplainKeepsControlCharactersFromTheTerminal) {
                                    "203.0.113.25", "--recipient", "\x1b]0;x\x07@example.org"});
   EXPECT_EQ(answer.out.find('\x1b'), std::string::npos);
   EXPECT_EQ(answer.out.find('\x07'), std::string::npos);
+}
+
+// Mailers of every kind, with certificates that are made on the spot.
+class PosternTls : public Postern {
+ protected:
+  PosternTls() {
+    const postern::testing::MadeCertificate made(
+        {.names = {"mx1.example.org", "mail.example.org"}, .common_name = "mx1", .key = {}});
+    directory_.write("mx1.pem", made.pem());
+    const std::string key = directory_.write("mx1.key", made.key_pem());
+    std::filesystem::permissions(key, std::filesystem::perms::owner_read);
+    config_ = directory_.write("tls.toml", R"([network]
+external_interfaces = ["wan0"]
+internal_networks = ["203.0.113.0/24"]
+[[mailer]]
+name = "mx1"
+addresses = ["203.0.113.25"]
+domains = ["example.org"]
+starttls = "terminate"
+certificate = "mx1.pem"
+private_key = "mx1.key"
+upstream_tls = "verify"
+upstream_name = "mx1.inside.example"
+authenticated_relay = true
+[[mailer]]
+name = "mx2"
+addresses = ["203.0.113.26"]
+domains = ["example.org"]
+starttls = "pass"
+[[mailer]]
+name = "mx3"
+addresses = ["203.0.113.27"]
+domains = ["example.org"]
+authenticated_relay = true
+auth_requires_tls = false
+upstream_tls = "require"
+[[mailer]]
+name = "mx4"
+addresses = ["203.0.113.28"]
+domains = ["example.org"]
+authenticated_relay = true
+upstream_tls = "off"
+)");
+  }
+};
+
+TEST_F(PosternTls, CheckTellsWhatTlsAndAuthMeanForEachMailer) {
+  const Finished check = postern({"check", config_});
+  EXPECT_EQ(check.code, 0);
+  EXPECT_EQ(check.err, "");
+  for (const char* part :
+       {R"(
+TLS and AUTH
+  mailer  clients' STARTTLS                          to the mailer                        AUTH of strangers
+  mx1     TLS, as mail.example.org, mx1.example.org  TLS with mx1.inside.example, or 421  inside TLS, then any recipient
+  mx2     passed on, NOT JUDGED behind it            the clients' own                     refused
+  mx3     hidden: in clear                           TLS, or 421                          also in clear, then any recipient
+  mx4     hidden: in clear                           in clear                             refused, as there is no TLS
+)",
+        R"(
+What is given up
+  - mx3, mx4: STARTTLS is hidden: between clients and this router mail crosses in clear text.
+  - mx2: BEHIND STARTTLS NOTHING IS JUDGED: neither recipients nor passwords nor what a message is made of. Whoever says it meets the mailer's own rules alone.
+  - mx2: AUTH is hidden from strangers: users outside send through the submission ports 587 and 465, which are left alone.
+  - mx3: Passwords may cross the Internet in clear text: auth_requires_tls is false.
+)",
+        ":18:12: warning: mailer[1].starttls: NOTHING IS JUDGED BEHIND STARTTLS",
+        ":24:21: warning: mailer[2].auth_requires_tls: found false: passwords",
+        ":30:23: warning: mailer[3].authenticated_relay: found true, but nobody"}) {
+    EXPECT_TRUE(check.out.contains(part)) << part << "is not in\n" << check.out;
+  }
+}
+
+TEST_F(PosternTls, CheckSaysWhereACertificateIsWrong) {
+  directory_.write("mx1.pem", "no certificate\n");
+  const Finished check = postern({"check", config_});
+  EXPECT_EQ(check.code, 1);
+  EXPECT_TRUE(check.err.starts_with(config_ + ":9:15: error: mailer[0].certificate: \"" +
+                                    (directory_.path() / "mx1.pem").string() +
+                                    "\" holds no certificate in PEM; "))
+      << check.err;
+}
+
+// As the unit's user, to whom the administrator forgot to give it.
+TEST_F(PosternTls, CheckSaysThatAKeyMayNotBeRead) {
+  std::filesystem::permissions(directory_.path(), std::filesystem::perms{0755});
+  const Finished check = tests::run(
+      {.program = POSTERN_PROGRAM, .arguments = {"check", config_}, .unprivileged = true});
+  EXPECT_EQ(check.code, 1);
+  EXPECT_TRUE(check.err.starts_with(
+      config_ + ":10:15: error: mailer[0].private_key: \"" +
+      (directory_.path() / "mx1.key").string() +
+      "\" cannot be read (Permission denied); expected a private key in PEM, not encrypted; name "
+      "another file, or let the user that Postern runs as read this one\n"))
+      << check.err;
+}
+
+// Who only asks about the policy need not be allowed to read keys.
+TEST_F(PosternTls, ExplainNeedsNoCertificate) {
+  std::filesystem::remove(directory_.path() / "mx1.key");
+  EXPECT_EQ(explain({"--from", "198.51.100.2", "--interface", "wan0", "--to", "203.0.113.25"}).code,
+            0);
+  EXPECT_EQ(postern({"ruleset", "--config", config_}).code, 0);
+}
+
+TEST_F(PosternTls, ExplainSaysWhatItsAnswerDoesNotHoldFor) {
+  const auto ask = [this](const char* mailer) {
+    return explain({"--from", "198.51.100.2", "--interface", "wan0", "--to", mailer, "--recipient",
+                    "a@far.example", "--authenticated"});
+  };
+  EXPECT_TRUE(ask("203.0.113.25").out.ends_with(R"(  decision   forwarded to mx1
+  because    mx1 accepted the client's AUTH, and authenticated_relay is on
+  note       AUTH is taken inside TLS only
+allowed
+)")) << ask("203.0.113.25").out;
+  EXPECT_TRUE(
+      ask("203.0.113.26")
+          .out.ends_with(
+              R"(  note       behind STARTTLS nothing is judged: mx2 itself decides (starttls = "pass")
+refused
+)")) << ask("203.0.113.26").out;
+  EXPECT_FALSE(ask("203.0.113.27").out.contains("note")) << ask("203.0.113.27").out;
+  EXPECT_TRUE(
+      ask("203.0.113.28")
+          .out.ends_with(
+              R"(  note       nobody outside can authenticate: auth_requires_tls holds, and starttls is "hide"
+allowed
+)")) << ask("203.0.113.28").out;
 }
 
 TEST_F(Postern, RulesetIsWhatNftReadsWithTheRestInComments) {

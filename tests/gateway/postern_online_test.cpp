@@ -81,6 +81,38 @@ Blocked today
 )");
 }
 
+TEST_F(PosternOnline, StatusShowsTheTlsOfEachMailer) {
+  FakeDaemon daemon(
+      socket_,
+      {R"({"daemon":{"version":"0.1.0","pid":1,"uptime_seconds":3,"state":"running",)"
+       R"("config_file":"/c","last_reload":{"success":true,"unix_seconds":0,"message":"ok"},)"
+       R"("on_failure":"closed"},"queue_form":"nft","workers":[],"mailers":[{"name":"mx1",)"
+       R"("addresses":["203.0.113.25"],"sessions_open":0,"upstream_ok":true,)"
+       R"("starttls":"terminate","upstream_tls":"require","certificates":[{"file":"/rsa.pem",)"
+       R"("names":["mx1.example.org","mx1.example.net"],"not_after":1796300000,"days_left":11},)"
+       R"({"file":"/ec.pem","names":["mx1.example.org"],"not_after":1795000000,"days_left":-4}]},)"
+       R"({"name":"mx2","addresses":["203.0.113.26"],"sessions_open":0,"upstream_ok":true,)"
+       R"("starttls":"pass","upstream_tls":"off","certificates":[]}],"sessions_open":0,)"
+       R"("blocked_today":[],"healthy":false,"problems":["expired"],"warnings":["soon"]})"
+       "\n"});
+  const Finished status = postern({"status"});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_TRUE(status.out.contains(R"(
+TLS
+  mailer  starttls                    to the mailer  certificate  names                             expires
+  mx1     terminate                   require        /rsa.pem     mx1.example.org, mx1.example.net  2026-12-03 12:13:20, 11 days left
+                                                     /ec.pem      mx1.example.org                   2026-11-18 11:06:40, EXPIRED
+  mx2     pass: NOT JUDGED behind it  off            -            -                                 -
+)")) << status.out;
+  EXPECT_TRUE(status.out.ends_with(R"(
+Warnings
+  - soon
+
+Problems
+  - expired
+)")) << status.out;
+}
+
 TEST_F(PosternOnline, StatusOfAnUnhealthyDaemonNamesTheProblemsAndExitsWithOne) {
   FakeDaemon daemon(
       socket_,
