@@ -178,7 +178,8 @@ void read_upstream(SectionReader& section, const std::filesystem::path& director
     }
     mailer.upstream_tls = UpstreamTls::off;
   }
-  if (mailer.upstream_tls != UpstreamTls::off) {
+  const bool lacks_name = upstream.verifies && upstream.name.empty();  // reported already
+  if (mailer.upstream_tls != UpstreamTls::off && !lacks_name) {
     out.tls.upstream = std::move(upstream);
   }
 }
@@ -234,10 +235,7 @@ void report_problems(const MailerSection& section, const LoadedTls& loaded, Diag
     }
   }
   if (!loaded.upstream_problem.empty()) {
-    log.error(
-        section.upstream_place, section.upstream_key,
-        fmt::format("{}; name another file, or let the user that Postern runs as read this one",
-                    loaded.upstream_problem));
+    log.error(section.upstream_place, section.upstream_key, loaded.upstream_problem);
   }
 }
 

@@ -2,10 +2,16 @@
 // it.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <expected>
+#include <filesystem>
 #include <ostream>
 #include <string>
+#include <vector>
 
+#include "gateway/certificate_watch.hpp"
 #include "gateway/config.hpp"
+#include "tests/support/certificates.hpp"
 
 namespace postern::gateway {
 namespace {
@@ -37,7 +43,7 @@ void PrintTo(const Row& row, std::ostream* out) {
   *out << row.name;
 }
 
-class TlsMistake : public testing::TestWithParam<Row> {};
+class TlsMistake : public ::testing::TestWithParam<Row> {};
 
 TEST_P(TlsMistake, IsNamedWithItsPlaceAndRemedy) {
   MailerIds ids;
@@ -193,8 +199,8 @@ postern.toml:14:21: warning: smtp.max_auth_failures: found 11, which no stranger
 };
 // clang-format on
 
-INSTANTIATE_TEST_SUITE_P(Config, TlsMistake, testing::ValuesIn(kRows),
-                         [](const testing::TestParamInfo<Row>& row) { return row.param.name; });
+INSTANTIATE_TEST_SUITE_P(Config, TlsMistake, ::testing::ValuesIn(kRows),
+                         [](const ::testing::TestParamInfo<Row>& row) { return row.param.name; });
 
 // Fails the test if `toml` is not valid, or warned of.
 Config valid(const std::string& toml) {
@@ -276,6 +282,143 @@ auth_spread_window = "19s"
   EXPECT_EQ(smtp.auth_refusal_time, seconds(17));
   EXPECT_EQ(smtp.max_clients_per_user, 18U);
   EXPECT_EQ(smtp.auth_spread_window, seconds(19));
+}
+
+// --- what the files hold --------------------------------------------------------------------------
+
+using postern::testing::MadeCertificate;
+
+MadeCertificate certificate_of(const std::string& name, std::chrono::hours ends) {
+  return MadeCertificate({.names = {name}, .common_name = name, .key = {}, .ends = ends});
+}
+
+class CertificateFilesOfConfig : public ::testing::Test {
+ protected:
+  void write(const std::string& name, const MadeCertificate& made) {
+    files_.write(name + ".pem", made.pem());
+    files_.write(name + ".key", made.key_pem());
+  }
+  std::expected<Config, Diagnostics> load(const std::string& toml) {
+    return load_config(files_.write("postern.toml", kMailer + toml), ids_, Certificates::load);
+  }
+  [[nodiscard]] std::string path(const std::string& name) const {
+    return (files_.path() / name).string();
+  }
+
+  static constexpr std::chrono::hours kYear{24 * 365};
+  postern::testing::TemporaryFolder files_;
+  MailerIds ids_;
+};
+
+TEST_F(CertificateFilesOfConfig, AreLoadedForTheirMailer) {
+  ids_.id_of("another");
+  write("mx1", certificate_of("mx1.example.org", kYear));
+  const auto config = load(R"(starttls = "terminate"
+certificate = "mx1.pem"
+private_key = "mx1.key"
+)");
+  ASSERT_TRUE(config) << all_of(config.error());
+  EXPECT_EQ(all_of(config->warnings), "");
+  const rules::MailerId id = config->policy->mailers().at(0).id;
+  EXPECT_EQ(id, 1U);
+  const auto& tls = config->tls->at(id);
+  ASSERT_NE(tls.towards_clients, nullptr);
+  EXPECT_EQ(tls.towards_clients->certificates().at(0).names,
+            std::vector<std::string>{"mx1.example.org"});
+  EXPECT_NE(tls.towards_mailer, nullptr);  // opportunistic
+  ASSERT_EQ(config->tls_sources.at(0).seen.size(), 2U);
+  EXPECT_EQ(config->tls_sources.at(0).seen.at(1), look_at(path("mx1.key")));
+}
+
+TEST_F(CertificateFilesOfConfig, AreNotLookedAtForWhoOnlyAsksAboutThePolicy) {
+  const auto config =
+      parse_config(kMailer + "starttls = \"terminate\"\ncertificate = \"a\"\nprivate_key = \"b\"\n",
+                   path("postern.toml"), ids_, Certificates::leave);
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->tls->at(0).towards_clients, nullptr);
+}
+
+TEST_F(CertificateFilesOfConfig, AreNamedWhereTheyAreWrong) {
+  write("good", certificate_of("mx1.example.org", kYear));
+  write("other", certificate_of("mx2.example.org", kYear));
+  const auto config = load(R"(starttls = "terminate"
+certificate = ["good.pem", "other.pem", "none.pem"]
+private_key = ["good.key",
+  "good.key", "good.pem"]
+)");
+  ASSERT_FALSE(config);
+  const std::string file = path("postern.toml");
+  const std::string said = all_of(config.error());
+  for (const std::string& line :
+       {file + ":9:41: error: mailer[0].certificate[2]: \"" + path("none.pem") +
+            "\" cannot be read (No such file or directory); ",
+        file + ":11:3: error: mailer[0].private_key[1]: \"" + path("good.key") +
+            "\" does not belong to the certificate; ",
+        file + ":11:15: error: mailer[0].private_key[2]: \"" + path("good.pem") +
+            "\" holds no private key in PEM; "}) {
+    EXPECT_TRUE(said.contains(line)) << line << "is not in\n" << said;
+  }
+  EXPECT_FALSE(said.contains("[0]: \"" + path("good"))) << said;
+  EXPECT_TRUE(ids_.names().empty());
+}
+
+TEST_F(CertificateFilesOfConfig, AreOnlyWarnedOfWhereTheyExpire) {
+  write("mx1", certificate_of("mx1.example.org", std::chrono::hours(-1)));
+  const auto config = load(R"(starttls = "terminate"
+certificate = "mx1.pem"
+private_key = "mx1.key"
+)");
+  ASSERT_TRUE(config) << all_of(config.error());
+  const std::string said = all_of(config->warnings);
+  EXPECT_TRUE(said.starts_with(path("postern.toml") + ":9:15: warning: mailer[0].certificate: \"" +
+                               path("mx1.pem") + "\" expired on "))
+      << said;
+}
+
+TEST_F(CertificateFilesOfConfig, AreNamedWhereNoAuthorityIsInThem) {
+  files_.write("ca.pem", "nothing");
+  const auto config = load(R"(upstream_tls = "verify"
+upstream_name = "mx1.example.org"
+upstream_ca_file = "ca.pem"
+)");
+  ASSERT_FALSE(config);
+  const std::string said = all_of(config.error());
+  EXPECT_TRUE(said.starts_with(path("postern.toml") +
+                               ":10:20: error: mailer[0].upstream_ca_file: \"" + path("ca.pem") +
+                               "\" holds no certificate in PEM; "))
+      << said;
+}
+
+// The certificate that the clients see is that of the file, also where it was renewed meanwhile.
+TEST_F(CertificateFilesOfConfig, AreWatched) {
+  write("old", certificate_of("old.example.org", kYear));
+  write("new", certificate_of("new.example.org", kYear));
+  std::filesystem::create_directory(files_.path() / "live");
+  const auto link_to = [this](const std::string& name) {
+    for (const char* kind : {".pem", ".key"}) {
+      const auto link = files_.path() / "live" / (std::string("mx1") + kind);
+      std::filesystem::remove(link);
+      std::filesystem::create_symlink(path(name + kind), link);
+    }
+  };
+  link_to("old");
+  const auto config = load(R"(starttls = "terminate"
+certificate = "live/mx1.pem"
+private_key = "live/mx1.key"
+)");
+  ASSERT_TRUE(config) << all_of(config.error());
+  const auto now = std::chrono::system_clock::now();
+  CertificateWatch watch;
+  watch.use(config->tls_sources, config->tls, now);
+  EXPECT_EQ(watch.look(now).contexts, nullptr);
+  link_to("new");
+  EXPECT_EQ(watch.look(now).contexts, nullptr);
+  const auto found = watch.look(now);
+  ASSERT_NE(found.contexts, nullptr);
+  EXPECT_EQ(found.contexts->at(0).towards_clients->certificates().at(0).names,
+            std::vector<std::string>{"new.example.org"});
+  EXPECT_EQ(config->tls->at(0).towards_clients->certificates().at(0).names,
+            std::vector<std::string>{"old.example.org"});
 }
 
 }  // namespace
