@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 
 #include <array>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -64,6 +65,7 @@ class OpensslPeer {
 
   // Whether it is over, well or not.
   bool shake_hands() {
+    const WithoutSigpipe quiet;
     if (is_established || !failure.empty()) {
       return true;
     }
@@ -72,6 +74,7 @@ class OpensslPeer {
     return is_established || !failure.empty();
   }
   void read() {
+    const WithoutSigpipe quiet;
     std::array<char, 4096> bytes{};
     std::size_t got = 0;
     while (went_on(SSL_read_ex(ssl(), bytes.data(), bytes.size(), &got))) {
@@ -80,6 +83,7 @@ class OpensslPeer {
   }
   // What it took.
   std::size_t write(std::string_view bytes) {
+    const WithoutSigpipe quiet;
     std::size_t sent = 0;
     return went_on(SSL_write_ex(ssl(), bytes.data(), bytes.size(), &sent)) ? sent : 0;
   }
@@ -94,6 +98,15 @@ class OpensslPeer {
     ssl_.reset(SSL_new(context_.get()), SSL_free);
     SSL_set_fd(ssl_.get(), socket);
   }
+  // OpenSSL's socket BIO writes with write(). Only here, so that ours is seen to raise it.
+  struct WithoutSigpipe {
+    WithoutSigpipe() : before(std::signal(SIGPIPE, SIG_IGN)) {}
+    ~WithoutSigpipe() { std::signal(SIGPIPE, before); }
+    WithoutSigpipe(const WithoutSigpipe&) = delete;
+    WithoutSigpipe& operator=(const WithoutSigpipe&) = delete;
+    void (*before)(int);
+  };
+
   bool went_on(int result) {
     switch (SSL_get_error(ssl(), result)) {
       case SSL_ERROR_NONE:
