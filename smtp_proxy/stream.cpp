@@ -245,7 +245,7 @@ void Stream::write_pieces_as_records(const Output& output) {
 }
 
 void Stream::close() {
-  if (tls_ != nullptr && !has_pending()) {
+  if (tls_ != nullptr) {
     tls_->shut_down();
   }
   drop();

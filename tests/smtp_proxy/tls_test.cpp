@@ -492,6 +492,28 @@ TEST(TlsChannel, RefusesRenegotiation) {
   EXPECT_EQ(both.peer.failure, "no renegotiation");
 }
 
+TEST(ClientTls, RefusesRenegotiation) {
+  const auto tls = client_with({});
+  ClientSessions sessions;
+  SocketPair sockets;
+  TlsChannel client = tls->connect(sockets.ours(), kServer, sessions);
+  OpensslPeer peer(Role::server, sockets.theirs(), [](SSL_CTX* context) {
+    OpensslPeer::serves(ecdsa())(context);
+    versions(0, TLS1_2_VERSION)(context);
+  });
+  shake_hands(client, peer);
+  ASSERT_TRUE(peer.is_established) << client.failure();
+  ASSERT_EQ(SSL_renegotiate(peer.ssl()), 1);
+  std::array<char, 100> buffer{};
+  for (int turn = 0; turn < 100 && peer.failure.empty(); ++turn) {
+    peer.is_established = false;
+    peer.shake_hands();
+    static_cast<void>(client.read(buffer));
+    peer.read();
+  }
+  EXPECT_EQ(peer.failure, "no renegotiation");
+}
+
 // What a peer sends without end must not keep its worker.
 TEST(TlsChannel, GivesOthersTheirTurnDuringAFloodOfKeyUpdates) {
   Established both;
