@@ -1,5 +1,7 @@
 #include "smtp_proxy/core/conversation.hpp"
 
+#include <iterator>
+
 namespace postern::smtp_proxy {
 
 std::string_view Conversation::Backlog::join(std::string_view bytes) {
@@ -7,21 +9,21 @@ std::string_view Conversation::Backlog::join(std::string_view bytes) {
   if (empty()) {
     return bytes;
   }
-  held_ += bytes;
-  return held_;
+  append(held_, bytes);
+  return view_of(held_);
 }
 
 void Conversation::Backlog::keep(std::string_view joined, std::size_t consumed) {
   if (!held_.empty()) {
     read_ = consumed;
   } else if (consumed < joined.size()) {
-    held_ = joined.substr(consumed);
+    append(held_, joined.substr(consumed));
   }
 }
 
 void Conversation::Backlog::give_memory_back() {
   if (read_ != 0) {
-    held_ = std::string(held_, read_);
+    held_ = SecretBytes(std::next(held_.begin(), static_cast<std::ptrdiff_t>(read_)), held_.end());
     read_ = 0;
   }
 }

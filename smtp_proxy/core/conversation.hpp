@@ -7,12 +7,12 @@
 
 #include <chrono>
 #include <cstddef>
-#include <string>
 #include <string_view>
 #include <utility>
 
 #include "smtp_proxy/core/dialogue.hpp"
 #include "smtp_proxy/core/output.hpp"
+#include "smtp_proxy/core/secret.hpp"
 
 namespace postern::smtp_proxy {
 
@@ -63,7 +63,7 @@ class Conversation {
     [[nodiscard]] std::size_t held_octets() const { return held_.capacity(); }
 
    private:
-    std::string held_;
+    SecretBytes held_;
     std::size_t read_ = 0;
   };
 

@@ -51,7 +51,7 @@ class Output {
     if (pieces_.empty() || pieces_.back().view != nullptr) {
       pieces_.push_back({.view = nullptr, .offset = copied_.size(), .length = 0});
     }
-    copied_ += copied;
+    append(copied_, copied);
     pieces_.back().length += copied.size();
   }
 
@@ -69,7 +69,7 @@ class Output {
   [[nodiscard]] std::string_view server_piece(std::size_t index) const {
     const Piece& piece = pieces_[index];
     return piece.view != nullptr ? std::string_view(piece.view, piece.length)
-                                 : std::string_view(copied_).substr(piece.offset, piece.length);
+                                 : view_of(copied_).substr(piece.offset, piece.length);
   }
 
   // What was copied for the server is forgotten; pieces that view the input are its owner's.
@@ -95,7 +95,7 @@ class Output {
     std::size_t offset;
     std::size_t length;
   };
-  std::string copied_;
+  SecretBytes copied_;
   std::vector<Piece> pieces_;
 };
 
