@@ -1,6 +1,8 @@
 // A worker's epoll, on a pair of sockets.
 #include "smtp_proxy/event_loop.hpp"
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,6 +46,36 @@ TEST_F(EventLoopTest, TellsNothingAfterStopThoughTheSocketIsHeldElsewhere) {
   ASSERT_EQ(::write(theirs.get(), "x", 1), 1);
   take_news();
   EXPECT_FALSE(watch.has_unread());
+}
+
+net::awaitable<void> work_long(EventLoop& loop, int& done) {
+  for (int i = 0; i < 10; ++i) {
+    co_await loop.long_work_turn();
+    ++done;
+  }
+}
+
+TEST(LongWork, IsDoneOnceInATurn) {
+  EventLoop loop;
+  int done = 0;
+  for (int i = 0; i < 3; ++i) {
+    net::co_spawn(loop.context(), work_long(loop, done), net::detached);
+  }
+  loop.step(Clock::now());  // all of them come to wait
+  for (int turn = 1; turn < 30; ++turn) {
+    loop.step(Clock::now() + std::chrono::hours(1));  // not waiting: there is work left
+    EXPECT_EQ(done, turn);
+  }
+}
+
+TEST(LongWork, GoesWithTheLoop) {
+  int done = 0;
+  {
+    EventLoop loop;
+    net::co_spawn(loop.context(), work_long(loop, done), net::detached);
+    loop.step(Clock::now());
+  }
+  EXPECT_EQ(done, 0);
 }
 
 }  // namespace
