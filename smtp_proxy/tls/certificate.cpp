@@ -273,15 +273,14 @@ std::string lower(std::string text) {
 
 // Host names, and nothing that could be taken for more: it is shown and compared.
 void add_name(const ASN1_STRING* name, std::vector<std::string>& names) {
-  const std::string_view text(
-      static_cast<const char*>(static_cast<const void*>(ASN1_STRING_get0_data(name))),
-      static_cast<std::size_t>(ASN1_STRING_length(name)));
+  const unsigned char* const octets = ASN1_STRING_get0_data(name);
+  const std::string text(octets, octets + ASN1_STRING_length(name));
   const bool is_host_name = !text.empty() && std::ranges::all_of(text, [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == '.' || c == '_' || c == '*';
   });
   if (is_host_name) {
-    names.push_back(lower(std::string(text)));
+    names.push_back(lower(text));
   }
 }
 

@@ -140,7 +140,7 @@ TlsChannel ClientTls::connect(int socket, const rules::IpAddress& server,
   }
   auto remembers = std::make_unique<Remembers>(sessions, server, weak_from_this(), last.shown);
   if (SSL_set_ex_data(ssl, remembers_index(), remembers.get()) == 1) {
-    static_cast<void>(remembers.release());
+    [[maybe_unused]] const Remembers* taken_over = remembers.release();
   }
   return channel;
 }

@@ -120,6 +120,7 @@ class Loading {
   ContextPointer take_context();
   std::vector<CertificateInfo> take_infos() {
     std::vector<CertificateInfo> infos;
+    infos.reserve(certificates_.size());
     for (auto& certificate : certificates_) {
       infos.push_back(std::move(certificate->info));
     }
@@ -181,7 +182,7 @@ ContextPointer Loading::take_context() {
   if (SSL_CTX_set_ex_data(first_.get(), shared_index(), shared) != 1) {
     throw std::bad_alloc();
   }
-  static_cast<void>(shared_.release());
+  [[maybe_unused]] const Shared* taken_over = shared_.release();
   return std::move(first_);
 }
 
