@@ -10,6 +10,7 @@ namespace {
 
 std::vector<std::string> describe(const LoadedTls& loaded) {
   std::vector<std::string> out;
+  out.reserve(loaded.problems.size() + 1);
   for (const smtp_proxy::CertificateProblem& problem : loaded.problems) {
     out.push_back(problem.message);
   }

@@ -18,7 +18,7 @@ std::string to_text(const rules::Endpoint& endpoint) {
 
 // The others are counted, and told where they are refused.
 template <typename T>
-constexpr bool is_silent =
+constexpr bool kIsSilent =
     std::is_same_v<T, rules::FlowDecided> || std::is_same_v<T, rules::SessionOpened> ||
     std::is_same_v<T, rules::ConnectionRefused> || std::is_same_v<T, rules::RecipientDecided> ||
     std::is_same_v<T, rules::CommandRefused> || std::is_same_v<T, rules::MessageEnded> ||
@@ -29,7 +29,7 @@ constexpr bool is_silent =
 void EventLog::note(const rules::Ends& ends, const rules::Event& event) {
   std::visit(
       [&](const auto& happened) {
-        if constexpr (!is_silent<std::decay_t<decltype(happened)>>) {
+        if constexpr (!kIsSilent<std::decay_t<decltype(happened)>>) {
           write(ends, happened);
         }
       },
