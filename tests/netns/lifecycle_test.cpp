@@ -67,6 +67,27 @@ TEST_F(Lifecycle, TakesRulesAndRoutesAwayWithItself) {
   EXPECT_EQ(kernel_state(), "");
 }
 
+// bash says " (core dumped)" where the kernel wrote a core, wherever core_pattern sends it.
+TEST_F(Lifecycle, LeavesNoCoreThatWouldHoldKeys) {
+  const auto folder = lab.folder() / "core";
+  std::filesystem::create_directory(folder);
+  const auto config = folder / "postern.toml";
+  std::ofstream(config) << ConfigText{}.to_toml(lab);
+  const Finished finished =
+      lab.run(Side::router, {"bash", "-c",
+                             "cd " + folder.string() + " && ulimit -c unlimited && mkfifo log\n" +
+                                 Posternd::program() + " --config " + config.string() +
+                                 " 2>log &\n"
+                                 "while read -r line; do\n"
+                                 "  case $line in *'guards port 25'*) kill -ABRT $!; break;; esac\n"
+                                 "done <log\n"
+                                 "wait $!\n"
+                                 "echo status $?; ls"});
+  EXPECT_TRUE(finished.output.contains("status 134\n")) << finished.output;
+  EXPECT_TRUE(finished.output.contains("Aborted")) << finished.output;
+  EXPECT_FALSE(finished.output.contains("core dumped")) << finished.output;
+}
+
 TEST_F(Lifecycle, SaysThatItsRulesAreGone) {
   start_posternd();
   ASSERT_EQ(lab.run(Side::router, {"nft", "flush", "ruleset"}).status, 0);
