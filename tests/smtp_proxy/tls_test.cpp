@@ -11,6 +11,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -748,6 +749,24 @@ TEST(ClientTls, ForgetsWhatAHandshakeFailedWith) {
     EXPECT_EQ(client.handshake(), Status::failed);
   }
   EXPECT_FALSE(resumes(*client_tls, *server_tls, sessions));
+}
+
+// The workers share both, and the tickets that one of them gave.
+TEST(ServerTls, ServesSeveralThreads) {
+  const auto client_tls = client_with({});
+  const auto server_tls = server_with({&ecdsa()});
+  std::vector<std::jthread> workers;
+  std::array<int, 3> resumed{};
+  for (int& count : resumed) {
+    workers.emplace_back([&client_tls, &server_tls, &count] {
+      ClientSessions sessions;
+      for (int i = 0; i < 20; ++i) {
+        count += resumes(*client_tls, *server_tls, sessions) ? 1 : 0;
+      }
+    });
+  }
+  workers.clear();
+  EXPECT_EQ(resumed, (std::array<int, 3>{19, 19, 19}));
 }
 
 // A resumed handshake shows no certificate: what was remembered without verification must not do for it.
