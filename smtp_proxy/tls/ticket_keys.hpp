@@ -44,7 +44,7 @@ class TicketKeys {
   std::optional<Key> before_;
 };
 
-// Has `context` use keys that the callback finds with keys_of().
+// `keys` must live as long as any connection of `context`.
 void use_ticket_keys(SSL_CTX* context, TicketKeys& keys);
 
 }  // namespace postern::smtp_proxy
