@@ -107,6 +107,21 @@ TEST(Counters, TellWhatIsRefusedFromWhatIsOnlyObserved) {
   EXPECT_EQ(of(totals.observed, Reason::none), 0U);
 }
 
+TEST(Counters, TellTheFlowsOfBarredSources) {
+  Counters counters;
+  counters.count(flow(FlowVerdict::reject, Reason::auth_failed));
+  counters.count(flow(FlowVerdict::observe, Reason::auth_failed));
+  const std::map<std::string, std::uint64_t> expected{
+      {"postern_flows_total direction=inbound verdict=reject reason=auth_failed", 1},
+      {"postern_flows_total direction=inbound verdict=observe reason=auth_failed", 1}};
+  EXPECT_EQ(samples_of(counters), expected);
+  const auto attempt = to_blocked_attempt({}, flow(FlowVerdict::reject, Reason::auth_failed));
+  ASSERT_TRUE(attempt);
+  EXPECT_EQ(attempt->reason, Reason::auth_failed);
+  EXPECT_EQ(attempt->what, "packet");
+  EXPECT_FALSE(attempt->observed);
+}
+
 TEST(Counters, TellHandshakesAndAuthenticationsByTheirResult) {
   Counters counters;
   using rules::TlsPeer;
