@@ -196,6 +196,7 @@ class Dialogue {
   [[nodiscard]] EhloView ehlo_view() const;
   void on_injection(Output& out);
   void secure_server(std::string_view hello, Output& out);
+  void await_hello_again();
   void say_hello_again(Output& out);
   void on_securing_hello(const Reply& reply, Output& out);
   void on_securing_starttls(const Reply& reply, Output& out);

@@ -100,9 +100,13 @@ void Dialogue::secure_server(std::string_view hello, Output& out) {
   forward("EHLO" + hello_.substr(kVerbOctets) + "\r\n", Answer::securing_hello, out);
 }
 
+void Dialogue::await_hello_again() {
+  replies_.push_front(hello_.starts_with("EHLO") ? Answer::ehlo : Answer::helo);
+}
+
 void Dialogue::say_hello_again(Output& out) {
-  const Answer answer = hello_.starts_with("EHLO") ? Answer::ehlo : Answer::helo;
-  forward(hello_ + "\r\n", answer, out);
+  out.to_server(hello_);
+  out.to_server("\r\n");
   std::string().swap(hello_);
 }
 
@@ -114,7 +118,8 @@ void Dialogue::on_securing_hello(const Reply& reply, Output& out) {
   const Extensions offered = reply.is_positive() ? extensions_of(reply.text) : Extensions{};
   shows_auth_in_clear_ = offered.has(Extension::auth);
   if (offered.has(Extension::starttls)) {
-    return forward("STARTTLS\r\n", Answer::securing_starttls, out);
+    out.to_server("STARTTLS\r\n");
+    return replies_.push_front(Answer::securing_starttls);
   }
   if (upstream_tls_ != UpstreamTls::opportunistic) {
     return on_not_secured(out);
@@ -124,16 +129,19 @@ void Dialogue::on_securing_hello(const Reply& reply, Output& out) {
     std::string().swap(hello_);
     return apply_hello(Answer::ehlo, reply, out);
   }
+  await_hello_again();
   say_hello_again(out);
 }
 
 void Dialogue::on_securing_starttls(const Reply& reply, Output& out) {
   if (reply.is_positive()) {
+    await_hello_again();
     phase_ = Phase::securing_server;
   } else if (reply.code == 421) {
     out.to_client += reply.text;
   } else if (upstream_tls_ == UpstreamTls::opportunistic) {
     upstream_ = Upstream::in_clear;
+    await_hello_again();
     say_hello_again(out);
   } else {
     on_not_secured(out);

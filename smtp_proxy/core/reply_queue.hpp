@@ -41,6 +41,15 @@ class ReplyQueue {
   void push_ours(std::string text) {
     replies_.push_back({.answer = Answer::ours, .text = std::move(text)});
   }
+  // For a command that takes several of ours to be answered: its place stays the first.
+  void push_front(Answer answer) {
+    if (first_ == 0) {
+      replies_.emplace(replies_.begin());
+    } else {
+      --first_;
+    }
+    replies_[first_] = {.answer = answer, .text = {}};
+  }
   [[nodiscard]] bool empty() const { return first_ == replies_.size(); }
   [[nodiscard]] std::size_t size() const { return replies_.size() - first_; }
   [[nodiscard]] const ExpectedReply& front() const { return replies_[first_]; }
