@@ -268,7 +268,8 @@ void Dialogue::on_auth_reply(const Reply& reply, Output& out) {
   }
   const bool is_refused = reply.code == kInvalidCredentials && !auth_is_cancelled_;
   end_auth(is_refused ? rules::AuthResult::refused : rules::AuthResult::aborted, out);
-  if (++auth_failures_ == settings_->max_auth_failures) {
+  const bool is_over = reply.code == 421 || ends_after_replies_;
+  if (++auth_failures_ == settings_->max_auth_failures && !is_over) {
     refuse({.reason = Reason::auth_failed, .ends_session = !observes()}, out);
   }
 }
