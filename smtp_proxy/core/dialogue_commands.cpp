@@ -113,6 +113,7 @@ struct Overloaded : Calls... {
 
 std::size_t Dialogue::read_command(std::string_view input, Output& out) {
   if (skips_line_) {
+    out.has_secret = true;  // it may be an AUTH
     return skip_rest_of_line(input, out);
   }
   if (input.starts_with(kTlsHello)) {
