@@ -63,6 +63,11 @@ const std::vector<std::string> kTricks{
     "MAIL FROM:<a@far.example> AUTH=<>\r\n",
     "XCLIENT ADDR=192.0.2.1\r\n",
     "STARTTLS\r\n",
+    "starttls\r\n",
+    "STARTTLS \r\n",
+    "STARTTLS now\r\n",
+    "STARTTLS\r\nRCPT TO:<b@far.example>\r\n",
+    "STARTTLS\nRCPT TO:<b@far.example>\r\n",
     "AUTH PLAIN AGEAYg==\r\n",
     "BDAT 25 LAST\r\nRCPT TO:<b@far.example>\r\n",
     "BDAT 25\r\nRCPT TO:<b@far.example>\r\n",
@@ -111,6 +116,60 @@ const std::vector<std::string> kBodies{
     std::string(1500, 'y'),
 };
 
+// What a client says in an AUTH exchange, and what it should not.
+const std::vector<std::string> kAuth{
+    "AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n",
+    "auth plain\r\n",
+    "AUTH LOGIN\r\n",
+    "AUTH LOGIN YWxpY2U=\r\n",
+    "AUTH PLAIN =\r\n",
+    "AUTH X-UNKNOWN\r\n",
+    "AUTH\r\n",
+    "AUTH PLAIN  AGFsaWNlAHNlY3JldA==\r\n",
+    "AUTH PLAIN AGFsaWNlAHNlY3JldA==\tRCPT TO:<b@far.example>\r\n",
+    "AUTH PLAIN AGFsaWNlAHNlY3JldA=\r\n",
+    "AUTH PLAIN AGFsaWNlAHNlY3JldB==\r\n",
+    "AUTH PLAIN AGFsaWNlAHNlY3JldA==\nRCPT TO:<b@far.example>\r\n",
+    "AUTH PLAIN " + std::string(12'268, 'A') + "\r\n",
+    "AUTH PLAIN " + std::string(12'300, 'A') + "\r\n",
+};
+
+const std::vector<std::string> kResponses{
+    "YWxpY2U=\r\n",
+    "c2VjcmV0cw==\r\n",
+    "AGFsaWNlAHNlY3JldA==\r\n",
+    "\r\n",
+    "*\r\n",
+    "* \r\n",
+    "=\r\n",
+    "RSET\r\n",
+    "QUIT\r\n",
+    "DATA\r\n",
+    "STARTTLS\r\n",
+    "NOOP\r\n",
+    "RCPT TO:<b@far.example>\r\n",
+    "c2VjcmV0\rRCPT TO:<b@far.example>\r\n",
+    "c2VjcmV0\nRCPT TO:<b@far.example>\r\n",
+    "c2VjcmV0\0\r\n"s,
+    std::string(12'288, 'A') + "\r\n",
+    std::string(13'000, 'A') + "\r\n",
+    std::string(13'000, 'A') + "\nRCPT TO:<b@far.example>\r\n",
+};
+
+// An exchange to its end and beyond, and what the right to relay would be used for.
+std::string an_authentication() {
+  std::string text = *rc::gen::elementOf(kAuth);
+  const int responses = *rc::gen::inRange(0, 4);
+  for (int i = 0; i < responses; ++i) {
+    text += *rc::gen::oneOf(rc::gen::just("YWxpY2U=\r\n"s), rc::gen::elementOf(kResponses));
+  }
+  return text + *rc::gen::weightedElement<std::string>(
+                    {{2, ""},
+                     {2, "MAIL FROM:<a@in.example>\r\nRCPT TO:<b@far.example>\r\n"},
+                     {1, "STARTTLS\r\nMAIL FROM:<a@in.example>\r\nRCPT TO:<b@far.example>\r\n"},
+                     {1, "RSET\r\nAUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n"}});
+}
+
 // Chunks of all kinds of text, most of them of the size that they say.
 std::string some_chunks() {
   std::string chunks;
@@ -145,12 +204,19 @@ std::string a_dialogue() {
   std::string client = *rc::gen::element<std::string>("", "EHLO client.example\r\n");
   const int parts = *rc::gen::inRange(0, 5);
   for (int i = 0; i < parts; ++i) {
-    switch (*rc::gen::inRange(0, 4)) {
+    switch (*rc::gen::inRange(0, 7)) {
       case 0:
         client += an_envelope() + "DATA\r\n";
         break;
       case 1:
         client += an_envelope() + some_chunks();
+        break;
+      case 2:
+      case 3:
+        client += an_authentication();
+        break;
+      case 4:
+        client += "STARTTLS\r\n" + *rc::gen::element<std::string>("", "EHLO client.example\r\n");
         break;
       default:
         break;
@@ -167,6 +233,33 @@ constexpr std::uint8_t kSaysMore = 191;
 constexpr std::uint8_t kAcceptsEarly = 193;
 constexpr std::uint8_t kRefusesEarly = 219;
 
+void secure(HostilePlan& plan) {
+  using rules::Starttls;
+  using rules::UpstreamTls;
+  plan.setup.starttls = *rc::gen::weightedElement<Starttls>(
+      {{1, Starttls::hide}, {4, Starttls::terminate}, {1, Starttls::pass}});
+  plan.setup.upstream_tls = *rc::gen::weightedElement<UpstreamTls>({{2, UpstreamTls::off},
+                                                                    {2, UpstreamTls::opportunistic},
+                                                                    {1, UpstreamTls::require},
+                                                                    {1, UpstreamTls::verify}});
+  plan.setup.authenticated_relay = *rc::gen::weightedElement<bool>({{4, true}, {1, false}});
+  plan.setup.auth_requires_tls = *rc::gen::arbitrary<bool>();
+  plan.setup.settings.max_auth_failures = *rc::gen::weightedElement<std::size_t>({{3, 5}, {1, 2}});
+  plan.server.offers_starttls = *rc::gen::weightedElement<bool>({{4, true}, {1, false}});
+  plan.server.auth = *rc::gen::weightedElement<std::string>(
+      {{6, "AUTH PLAIN LOGIN"}, {1, "AUTH EXTERNAL PLAIN"}, {1, ""}});
+  plan.server.shows_auth_only_in_tls = *rc::gen::arbitrary<bool>();
+  plan.server.forgets_in_tls = *rc::gen::arbitrary<bool>();
+  plan.server.challenges = *rc::gen::inRange<std::size_t>(0, 3);
+  plan.server.takes_cancel = *rc::gen::arbitrary<bool>();
+  plan.server.reads_commands_in_auth = *rc::gen::arbitrary<bool>();
+  plan.handshakes = *rc::gen::container<std::vector<std::uint8_t>>(
+      rc::gen::weightedElement<std::uint8_t>({{8, 0}, {1, 6}, {1, 7}}));
+  plan.patience =
+      *rc::gen::element(HostilePlan::Patience::none, HostilePlan::Patience::behind_starttls,
+                        HostilePlan::Patience::behind_each_line);
+}
+
 // Tame: nothing in it depends on when the client speaks and when the server.
 HostilePlan a_plan(bool is_tame) {
   HostilePlan plan;
@@ -179,7 +272,12 @@ HostilePlan a_plan(bool is_tame) {
   plan.server.offers_binarymime = *rc::gen::arbitrary<bool>();
   plan.server.size =
       *rc::gen::element<std::string>("SIZE 1000", "SIZE 20", "SIZE 70", "SIZE", "SIZE 0", "");
+  secure(plan);
   if (is_tame) {
+    if (plan.patience == HostilePlan::Patience::none) {
+      plan.patience = HostilePlan::Patience::behind_starttls;
+    }
+    plan.server.reads_commands_in_auth = false;
     plan.setup.settings.unauthorised_pipelining = smtp_proxy::UnauthorisedPipelining::wait;
     plan.setup.settings.max_recipients = 1000;  // of a full list those count that are not answered
     plan.setup.observe = false;  // what the server makes of it, the observer cannot wait for
@@ -189,14 +287,14 @@ HostilePlan a_plan(bool is_tame) {
     plan.server.moods = *rc::gen::container<std::vector<std::uint8_t>>(
         rc::gen::weightedOneOf<std::uint8_t>({{4, rc::gen::just<std::uint8_t>(0)},
                                               {2, rc::gen::arbitrary<std::uint8_t>()},
-                                              {1, rc::gen::inRange<std::uint8_t>(190, 194)},
+                                              {1, rc::gen::inRange<std::uint8_t>(190, 195)},
                                               {1, rc::gen::just<std::uint8_t>(255)}}));
   }
   // One command that is answered in an odd way, wherever it is.
   if (!is_tame && *rc::gen::arbitrary<bool>()) {
     plan.server.moods.assign(*rc::gen::inRange<std::size_t>(0, 8), 0);
-    plan.server.moods.push_back(
-        *rc::gen::element<std::uint8_t>(190, kSaysMore, 192, 193, 193, 216, 217, 219, 219, 255));
+    plan.server.moods.push_back(*rc::gen::element<std::uint8_t>(190, kSaysMore, 192, 193, 193, 194,
+                                                                216, 217, 219, 219, 255));
   }
   plan.client = a_dialogue();
   return plan;
@@ -260,12 +358,15 @@ RC_GTEST_PROP(HostileSession, SurvivesChaos, ()) {
   const int acts = *rc::gen::inRange(0, 40);
   script += '\x05';
   for (int i = 0; i < acts; ++i) {
-    const auto act = *rc::gen::inRange<std::uint8_t>(0, 32);
+    const auto act = *rc::gen::oneOf(rc::gen::inRange<std::uint8_t>(0, 32),
+                                     rc::gen::inRange<std::uint8_t>(240, 255));
     script += static_cast<char>(act);
-    if (act % 16 >= 11) {
+    if (act < 240 && act % 16 >= 11) {
       const std::string text =
           *rc::gen::weightedOneOf<std::string>({{6, rc::gen::elementOf(kCommands)},
                                                 {2, rc::gen::elementOf(kTricks)},
+                                                {2, rc::gen::elementOf(kAuth)},
+                                                {1, rc::gen::elementOf(kResponses)},
                                                 {2, rc::gen::elementOf(kBodies)},
                                                 {1, rc::gen::arbitrary<std::string>()}});
       const std::string piece = text.substr(0, 255);
@@ -273,9 +374,10 @@ RC_GTEST_PROP(HostileSession, SurvivesChaos, ()) {
       script += piece;
     }
   }
-  RC_ASSERT(first_of(run_chaos(setup_from(*rc::gen::arbitrary<std::uint8_t>(),
-                                          *rc::gen::arbitrary<std::uint8_t>()),
-                               script)) == "");
+  RC_ASSERT(first_of(run_chaos(
+                setup_from(*rc::gen::arbitrary<std::uint8_t>(), *rc::gen::arbitrary<std::uint8_t>(),
+                           *rc::gen::arbitrary<std::uint8_t>()),
+                script)) == "");
 }
 
 // The model must be able to say no: what it is made to do by a proxy that passes everything on.
@@ -369,6 +471,51 @@ TEST(GullibleServer, KnowsWhatIsWrongWithAChunk) {
   }
 }
 
+TEST(GullibleServer, KnowsWhatIsWrongWithTlsAndAuth) {
+  using rules::Starttls;
+  using rules::UpstreamTls;
+  const std::string hello = "EHLO x\r\n";
+  const std::string auth = "AUTH PLAIN AGEAYg==\r\n";
+  const std::string foreign = "MAIL FROM:<>\r\nRCPT TO:<b@far.example>\r\n";
+  SessionSetup relays;
+  relays.authenticated_relay = true;
+  relays.auth_requires_tls = false;
+  SessionSetup only_in_tls = relays;
+  only_in_tls.auth_requires_tls = true;
+  SessionSetup required;
+  required.upstream_tls = UpstreamTls::require;
+  struct Row {
+    SessionSetup setup;
+    std::string said;
+    std::size_t misdeeds;
+  };
+  for (const Row& row :
+       std::vector<Row>{{relays, hello + auth + foreign, 0},
+                        {relays, hello + foreign, 1},
+                        {relays, hello + auth + auth, 1},
+                        {relays, hello + "MAIL FROM:<>\r\n" + auth, 1},
+                        {relays, "HELO x\r\n" + auth, 1},
+                        {relays, hello + "AUTH PLAIN\r\nAGEAYg==\r\n" + foreign, 0},
+                        {relays, hello + "AUTH PLAIN\r\n*\r\n" + foreign, 1},
+                        {relays, hello + "AUTH PLAIN\r\nRCPT TO:<b@in.example>\r\n", 1},
+                        {relays, hello + "AUTH PLAIN\r\nAGEA\nAGEA\r\n", 1},
+                        {only_in_tls, hello + auth, 1},
+                        {SessionSetup{}, hello + auth, 2},
+                        {SessionSetup{}, hello + "STARTTLS\r\n", 1},
+                        {required, hello + "NOOP\r\nSTARTTLS\r\n", 0},
+                        {required, hello + "MAIL FROM:<>\r\n", 1},
+                        {required, hello + "STARTTLS\r\n" + hello, 1}}) {
+    GullibleServer server(row.setup, {});
+    say_slowly(row.said, server);
+    EXPECT_EQ(server.misdeeds().size(), row.misdeeds) << escape(row.said);
+  }
+  GullibleServer server(relays, {});
+  say_slowly(hello + auth, server);
+  server.on_client_tls();
+  say_slowly(foreign, server);
+  EXPECT_EQ(server.misdeeds().size(), 1U);
+}
+
 // Twenty octets of the client, then all that the server has to say.
 TEST(HostileSession, EndsWhereAChunkIsAnsweredTooEarly) {
   for (const std::uint8_t mood : {kAcceptsEarly, kRefusesEarly}) {
@@ -399,6 +546,20 @@ TEST(HostileSession, HoldsLittleHoweverManyCommandsArePipelined) {
   plan.schedule = {0xfe, 0x20, 0x21, 0x41, 0x60};
   const HostileResult result = run_hostile(plan);
   EXPECT_EQ(first_of(result.broken), "");
+}
+
+TEST(HostileSession, HoldsNothingOnceAllWasRead) {
+  SmtpSession session(setup_from(0));
+  session.server("220 mx\r\n");
+  session.client("EHLO c\r\n");
+  for (int i = 0; i < 100; ++i) {
+    session.client("RCPT TO:<b@in.example>\r\n");
+  }
+  const std::size_t held = session.conversation().held_octets();
+  EXPECT_GE(held, 2000U);
+  session.server("250 mx\r\n");
+  session.client("NOOP\r\n");
+  EXPECT_LT(session.conversation().held_octets(), 200U);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // A client's command lines by the book and slowly, written apart from smtp_proxy/core on purpose: whole
 // strings, nothing of a stream. tests/support/replay.cpp reads a whole session with it.
-// Source:   RFC 5321 2.3.8, RFC 3030 2; docs/invariants.md.
+// Source:   RFC 5321 2.3.8, RFC 3030 2, RFC 4954 4; docs/invariants.md.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 namespace postern::testing_support {
 
 inline constexpr std::size_t kModelLineOctets = 2048;  // with CRLF
+inline constexpr std::size_t kModelAuthOctets = 12288;
 
 enum class LineKind { unfinished, whole, bare_newline, too_long };
 
@@ -27,15 +28,15 @@ struct ModelLine {
   bool is_broken = false;  // too_long: ends in a bare newline
 };
 
-inline ModelLine read_model_line(std::string_view client) {
+inline ModelLine read_model_line(std::string_view client, std::size_t most) {
   const std::size_t newline = client.find_first_of("\r\n");
   if (newline == std::string_view::npos) {
-    const bool is_long = client.size() >= kModelLineOctets;
+    const bool is_long = client.size() >= most;
     return {.kind = is_long ? LineKind::too_long : LineKind::unfinished, .length = client.size()};
   }
   const bool is_half = client[newline] == '\r' && newline + 1 == client.size();
   const bool is_crlf = client.substr(newline).starts_with("\r\n");
-  if (newline + 2 > kModelLineOctets) {
+  if (newline + 2 > most) {
     return {.kind = LineKind::too_long,
             .length = newline + (is_crlf ? 2 : 0),
             .is_broken = !is_crlf && !is_half};
@@ -59,6 +60,65 @@ inline std::string upper_case(std::string_view text) {
 
 inline std::string model_verb(std::string_view line) {
   return upper_case(line.substr(0, line.find(' ')));
+}
+
+// A command.
+inline ModelLine read_model_line(std::string_view client) {
+  const bool is_auth = upper_case(client.substr(0, 5)) == "AUTH ";
+  return read_model_line(client, is_auth ? kModelAuthOctets : kModelLineOctets);
+}
+
+// By writing again what was read: of all ways there is one.
+inline bool is_model_base64(std::string_view text) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string again;
+  for (std::size_t start = 0; start < text.size(); start += 4) {
+    const std::string_view four = text.substr(start, 4);
+    const std::size_t digits = std::min(four.find('='), four.size());
+    std::uint32_t bits = 0;
+    for (std::size_t i = 0; i < digits; ++i) {
+      const std::size_t digit = kDigits.find(four[i]);
+      if (digit == std::string_view::npos) {
+        return false;
+      }
+      bits |= static_cast<std::uint32_t>(digit) << (18 - 6 * i);
+    }
+    const std::size_t octets = digits == 0 ? 0 : digits - 1;
+    bits &= ~(0xffffffU >> (8 * octets));
+    for (std::size_t i = 0; i < 4; ++i) {
+      again += i <= octets ? kDigits[bits >> (18 - 6 * i) & 63U] : '=';
+    }
+    const bool is_last = start + 4 >= text.size();
+    if (octets == 0 || (octets < 3 && !is_last)) {
+      return false;
+    }
+  }
+  return again == text;
+}
+
+struct ModelAuth {
+  std::string_view initial;  // may be empty: there is none
+};
+
+// AUTH's whole line. nullopt: it is none that could be sent on.
+inline std::optional<ModelAuth> read_model_auth(std::string_view line) {
+  constexpr std::string_view kName = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+  const std::size_t mechanism = line.find_first_not_of(' ', 4);
+  if (mechanism == std::string_view::npos || mechanism == 4) {
+    return std::nullopt;
+  }
+  line.remove_prefix(mechanism);
+  line = line.substr(0, line.find_last_not_of(' ') + 1);
+  const std::string_view name = line.substr(0, line.find(' '));
+  const std::string_view initial =
+      name.size() == line.size() ? std::string_view() : line.substr(name.size() + 1);
+  const bool has_initial = name.size() != line.size();
+  if (name.size() > 20 || upper_case(name).find_first_not_of(kName) != std::string::npos ||
+      (has_initial && initial != "=" && (initial.empty() || !is_model_base64(initial)))) {
+    return std::nullopt;
+  }
+  return ModelAuth{.initial = initial};
 }
 
 inline bool is_clean(std::string_view line) {

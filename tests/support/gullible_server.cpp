@@ -81,6 +81,16 @@ void GullibleServer::on_line() {
     case At::awaits_data_reply:
       misdeed("was sent more before it answered DATA", line_);
       return;
+    case At::awaits_auth_reply:
+      misdeed("was sent more before it answered AUTH", line_);
+      return;
+    case At::response:
+      return on_response();
+    case At::handshake:
+      misdeed("hears clear text in a handshake", line_);
+      return;
+    case At::opaque:
+      return;
     case At::commands:
     case At::chunk:
       return execute(line_);
@@ -103,6 +113,13 @@ void GullibleServer::execute(std::string_view line) {
   const auto* start = std::ranges::find_if_not(line, is_blank_or_control);
   line.remove_prefix(static_cast<std::size_t>(start - line.begin()));
   const std::string verb = upper_case(line.substr(0, 4));
+  check_clear_text(verb, line);
+  if (upper_case(line.substr(0, 8)) == "STARTTLS") {
+    return on_starttls(line);
+  }
+  if (verb == "AUTH") {
+    return on_auth(line);
+  }
   constexpr std::array<std::string_view, 9> kFine{"HELO", "EHLO", "MAIL", "RCPT", "DATA",
                                                   "BDAT", "RSET", "NOOP", "QUIT"};
   if (std::ranges::find(kFine, verb) == kFine.end()) {
@@ -135,6 +152,118 @@ void GullibleServer::execute(std::string_view line) {
     at_ = habits_.is_mute ? At::awaits_data_reply : At::body;
   } else if (habits_.is_mute && verb != "RCPT" && verb != "NOOP" && verb != "DATA") {
     begin_transaction(false);  // whether that was accepted, the script says
+  }
+}
+
+// Where TLS is required nothing that belongs to a message may be said before.
+void GullibleServer::check_clear_text(std::string_view verb, std::string_view line) {
+  const bool is_required = setup_.upstream_tls == rules::UpstreamTls::require ||
+                           setup_.upstream_tls == rules::UpstreamTls::verify;
+  if (!is_required || setup_.starttls == rules::Starttls::pass || is_in_tls_) {
+    return;
+  }
+  constexpr std::array<std::string_view, 5> kHarmless{"EHLO", "STAR", "NOOP", "RSET", "QUIT"};
+  if (std::ranges::find(kHarmless, verb) == kHarmless.end()) {
+    misdeed("hears in clear what TLS was required for", line);
+  }
+}
+
+void GullibleServer::on_starttls(std::string_view line) {
+  const bool is_asked_for =
+      setup_.starttls == rules::Starttls::pass || setup_.upstream_tls != rules::UpstreamTls::off;
+  if (!is_asked_for || is_in_tls_ || (!habits_.is_mute && !may_be_secured_)) {
+    misdeed("executes a STARTTLS that is due to nobody", line);
+  }
+  if (habits_.is_mute) {
+    return;
+  }
+  check_order("STARTTLS");
+  if (say("STARTTLS", "220 2.0.0")) {
+    at_ = setup_.starttls == rules::Starttls::pass || setup_.observe ? At::opaque : At::handshake;
+  }
+}
+
+void GullibleServer::on_tls() {
+  is_in_tls_ = true;
+  at_ = At::commands;
+  if (habits_.forgets_in_tls) {
+    may_be_pipelined_ = may_be_chunked_ = may_authenticate_ = is_authenticated_ = false;
+    begin_transaction(false);
+  }
+}
+
+void GullibleServer::on_client_tls() {
+  client_is_in_tls_ = true;
+  is_authenticated_ = false;
+}
+
+bool GullibleServer::offers_auth() const {
+  return !habits_.auth.empty() && (is_in_tls_ || !habits_.shows_auth_only_in_tls);
+}
+
+void GullibleServer::check_auth(std::string_view line) {
+  const bool is_stranger = setup_.zone == rules::Zone::external;
+  const bool lacks_tls = setup_.auth_requires_tls && !client_is_in_tls_;
+  if (is_stranger && !setup_.authenticated_relay) {
+    misdeed("lets a stranger authenticate", line);
+  }
+  if (lacks_tls && (is_stranger || habits_.shows_auth_only_in_tls)) {
+    misdeed("is told what the client may say in TLS only", line);
+  }
+  if (!habits_.is_mute && (!may_authenticate_ || has_mail_ || is_authenticated_)) {
+    misdeed("gets AUTH out of its place", line);
+  }
+}
+
+void GullibleServer::on_auth(std::string_view line) {
+  check_auth(line);
+  const std::size_t mechanism = std::min(line.find_first_not_of(" \t", 4), line.size());
+  const std::size_t behind = std::min(line.find_first_of(" \t", mechanism), line.size());
+  const bool has_initial = line.find_first_not_of(" \t", behind) != std::string_view::npos;
+  heard_a_secret_ |= has_initial;
+  if (habits_.is_mute) {
+    at_ = At::awaits_auth_reply;
+    return;
+  }
+  check_order("AUTH");
+  challenges_left_ = habits_.challenges + (has_initial ? 0 : 1);
+  answer_auth();
+}
+
+void GullibleServer::answer_auth() {
+  const bool goes_on = challenges_left_ > 0;
+  const bool is_accepted = say("AUTH", goes_on ? "334" : "235 2.7.0");
+  at_ = is_accepted && goes_on ? At::response : At::commands;
+  is_authenticated_ |= is_accepted && !goes_on;
+  challenges_left_ -= goes_on ? 1 : 0;
+}
+
+void GullibleServer::on_response() {
+  constexpr std::string_view kBase64 =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+  const bool is_cancel = line_ == "*";
+  heard_a_secret_ |= !is_cancel;
+  if (!is_cancel && line_.find_first_not_of(kBase64) != std::string::npos) {
+    misdeed("gets a response that is none", line_);
+    at_ = At::commands;
+    return habits_.reads_commands_in_auth ? execute(line_) : void(say(Mood::never, "AUTH", "235"));
+  }
+  if (habits_.is_mute) {
+    at_ = At::awaits_auth_reply;
+    return;
+  }
+  check_order("AUTH");
+  constexpr std::array<std::string_view, 4> kResponsesToo{"RSET", "NOOP", "QUIT", "DATA"};
+  const bool is_command =
+      std::ranges::find(kResponsesToo, upper_case(line_)) != kResponsesToo.end();
+  if (is_command && habits_.reads_commands_in_auth) {
+    at_ = At::commands;
+    static_cast<void>(say(Mood::mismatch, "AUTH", "235"));
+  } else if (is_cancel && habits_.takes_cancel) {
+    at_ = At::commands;
+    output_ += "501 5.7.0" + next_tag("AUTH") + "\r\n";
+  } else {
+    answer_auth();
   }
 }
 
@@ -225,6 +354,8 @@ void GullibleServer::on_accepted(std::string_view verb) {
     const bool is_ehlo = verb == "EHLO";
     may_be_pipelined_ = is_ehlo && habits_.offers_pipelining;
     may_be_chunked_ = is_ehlo && habits_.offers_chunking;
+    may_be_secured_ = is_ehlo && habits_.offers_starttls;
+    may_authenticate_ = is_ehlo && offers_auth();
     size_limit_ = is_ehlo ? habits_.size_limit() : 0;
     begin_transaction(false);
   } else if (verb == "RSET") {
@@ -248,6 +379,9 @@ void GullibleServer::on_reply_said(std::string_view reply) {
   if (at_ == At::awaits_data_reply) {
     at_ = reply.starts_with("354") ? At::body : At::commands;
     has_forgotten_ = at_ != At::body;
+  } else if (at_ == At::awaits_auth_reply) {
+    at_ = reply.starts_with("334") ? At::response : At::commands;
+    is_authenticated_ |= reply.starts_with("235");
   } else if (awaits_chunk_reply_ && !reply.starts_with('2') && chunks_ == Chunks::open) {
     chunks_ = Chunks::refused;
   }
@@ -255,7 +389,7 @@ void GullibleServer::on_reply_said(std::string_view reply) {
 }
 
 void GullibleServer::check_recipient(std::string_view argument) {
-  if (setup_.zone == rules::Zone::internal) {
+  if (setup_.zone == rules::Zone::internal || (setup_.authenticated_relay && is_authenticated_)) {
     return;
   }
   const std::string_view path = path_of(argument);
@@ -278,8 +412,8 @@ void GullibleServer::check_recipient(std::string_view argument) {
   }
 }
 
-// Most accept; of 256 moods sixteen answer at length, forty refuse, four break the protocol, and one
-// ends the session.
+// Most accept; of 256 moods sixteen answer at length, forty refuse, four break the protocol, and two
+// end the session.
 GullibleServer::Mood GullibleServer::next_mood() {
   const std::size_t index = commands_++;
   const std::uint8_t mood = index < habits_.moods.size() ? habits_.moods[index] : 0;
@@ -292,6 +426,8 @@ GullibleServer::Mood GullibleServer::next_mood() {
       return Mood::say_nonsense;
     case 193:
       return Mood::accept_early;
+    case 194:
+      return Mood::go_away;
     case 255:
       return Mood::shut_down;
     default:
@@ -311,7 +447,11 @@ bool GullibleServer::say(Mood mood, std::string_view verb, std::string_view acce
   if (habits_.is_mute) {
     return false;
   }
-  const std::string tag = " \x01" + std::to_string(++replies_) + ' ' + std::string(verb);
+  if (mood == Mood::go_away) {
+    is_closed_ = true;
+    return false;
+  }
+  const std::string tag = next_tag(verb);
   const std::string code(accepting.substr(0, 3));
   const std::string go_on = code == "354" ? " go on" : "";
   switch (mood) {
@@ -327,24 +467,26 @@ bool GullibleServer::say(Mood mood, std::string_view verb, std::string_view acce
     case Mood::say_more:
       on_accepted(verb);
       was_wild_ = has_said_more_ = true;
-      output_ += std::string(accepting) + tag + go_on + "\r\n250 2.0.0 \x01" +
-                 std::to_string(++replies_) + " EXTRA\r\n";
+      output_ += std::string(accepting) + tag + go_on + "\r\n250 2.0.0" +
+                 next_tag(verb == "STARTTLS" ? "INJECTED" : "EXTRA") + "\r\n";
       return true;
     case Mood::later:
       output_ += "450 4.0.0" + tag + "\r\n";
       return false;
     case Mood::never:
     case Mood::refuse_early:
-      output_ += "550-5.0.0" + tag + "\r\n550 5.0.0 never\r\n";
+      output_ += verb == "AUTH" ? "535 5.7.8" + tag + "\r\n"
+                                : "550-5.0.0" + tag + "\r\n550 5.0.0 never\r\n";
       return false;
     case Mood::mismatch:
       was_wild_ = true;
-      output_ += (code == "354" ? "250" : "354") + tag + "\r\n";
+      output_ += (code == "354" || code == "235" || code == "220" ? "250" : "354") + tag + "\r\n";
       return false;
     case Mood::say_nonsense:
       was_wild_ = true;
       output_ += "nonsense" + tag + "\r\n";
       return false;
+    case Mood::go_away:
     case Mood::shut_down:
       output_ += "421 4.0.0" + tag + "\r\n";
       is_closed_ = true;
@@ -364,13 +506,19 @@ void GullibleServer::say_ehlo() {
     return;
   }
   on_accepted("EHLO");
-  std::string reply = "250-mx \x01" + std::to_string(++replies_) + " EHLO\r\n";
+  std::string reply = "250-mx" + next_tag("EHLO") + "\r\n";
   reply += habits_.offers_pipelining ? "250-PIPELINING\r\n" : "";
   reply += habits_.size.empty() ? "" : "250-" + habits_.size + "\r\n";
   reply += habits_.offers_binarymime ? "250-BINARYMIME\r\n" : "";
   reply += habits_.offers_chunking ? "250-CHUNKING\r\n" : "";
-  output_ +=
-      reply + "250-SMTPUTF8\r\n250-8BITMIME\r\n250-DSN\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n";
+  reply += habits_.offers_starttls && !is_in_tls_ ? "250-STARTTLS\r\n" : "";
+  reply += offers_auth() ? "250-" + habits_.auth + "\r\n" : "";
+  output_ += reply + "250-SMTPUTF8\r\n250-8BITMIME\r\n250 DSN\r\n";
+}
+
+std::string GullibleServer::next_tag(std::string_view verb) {
+  answered_.emplace_back(verb);
+  return " \x01" + std::to_string(answered_.size()) + ' ' + std::string(verb);
 }
 
 bool GullibleServer::is_inside_a_message() const {

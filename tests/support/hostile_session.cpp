@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "smtp_proxy/core/reply.hpp"
+#include "tests/support/command_model.hpp"
 #include "tests/support/replay.hpp"
 
 namespace postern::testing_support {
@@ -15,6 +17,7 @@ using smtp_proxy::EarlyTalker;
 using smtp_proxy::End;
 using smtp_proxy::Reply;
 using smtp_proxy::ReplyStatus;
+using smtp_proxy::Secure;
 using smtp_proxy::UnauthorisedPipelining;
 using smtp_proxy::Wait;
 
@@ -22,10 +25,30 @@ constexpr std::size_t kLargestPiece = 4096;
 // Twice what both backlogs and 128 answers of ours can come to.
 constexpr std::size_t kMostHeld = 192UL * 1024;
 
+// Behind each line where this client waits.
+std::vector<std::size_t> halts_of(const HostilePlan& plan) {
+  std::vector<std::size_t> halts;
+  const std::string_view client = plan.client;
+  std::size_t start = 0;
+  for (std::size_t end = client.find('\n'); end != std::string_view::npos;
+       end = client.find('\n', start)) {
+    const bool is_starttls = upper_case(client.substr(start, 8)) == "STARTTLS";
+    if (plan.patience == HostilePlan::Patience::behind_each_line ||
+        (plan.patience == HostilePlan::Patience::behind_starttls && is_starttls)) {
+      halts.push_back(end + 1);
+    }
+    start = end + 1;
+  }
+  return halts;
+}
+
 class Scene {
  public:
   explicit Scene(const HostilePlan& plan)
-      : plan_(plan), session_(plan.setup), server_(plan.setup, plan.server) {}
+      : plan_(plan),
+        session_(plan.setup),
+        server_(plan.setup, plan.server),
+        halts_(halts_of(plan)) {}
 
   HostileResult run() {
     if (!plan_.speaks_early) {
@@ -51,15 +74,76 @@ class Scene {
                                     : plan_.schedule[step % plan_.schedule.size()];
     const std::size_t size = choice >= 0xfe ? kLargestPiece : 1 + choice / 2;
     const bool prefers_client = choice % 2 == 0;
-    return (prefers_client ? client_turn(size) || server_turn(size)
+    const bool prefers_handshake = choice / 2 % 2 != 0;
+    return (prefers_handshake && end_handshake()) ||
+           (prefers_client ? client_turn(size) || server_turn(size)
                            : server_turn(size) || client_turn(size)) ||
-           let_time_pass();
+           end_handshake() || let_pause_pass() || go_on_behind_halt() || let_time_pass();
   }
 
-  // A pause ends; and where nobody knows what the server is at, it may never answer, nor close.
+  bool go_on_behind_halt() {
+    if (halt_ == halts_.size() || sent_ != halts_[halt_]) {
+      return false;
+    }
+    ++halt_;
+    return true;
+  }
+
+  // What each side still has to say then, it says in TLS; but what the server had said before it cannot
+  // take back, and breaks it.
+  bool end_handshake() {
+    const Secure with = std::exchange(handshake_with_, Secure::none);
+    if (with == Secure::none) {
+      return false;
+    }
+    const auto peer = with == Secure::client ? rules::TlsPeer::client : rules::TlsPeer::server;
+    const bool is_broken = with == Secure::server && (server_.has_output() || server_.is_closed());
+    if (is_broken || next_handshake() == 7) {
+      course_.server_tls_failed |= with == Secure::server;
+      session_.handshake_failed(peer);
+      return true;
+    }
+    if (with == Secure::client) {
+      course_.client_tls_at = sent_;
+      server_.on_client_tls();
+    } else {
+      server_.on_tls();
+    }
+    session_.secured(peer);
+    return true;
+  }
+
+  [[nodiscard]] std::uint8_t next_handshake() {
+    const std::size_t index = handshakes_++;
+    return index < plan_.handshakes.size() ? plan_.handshakes[index] % 8 : 0;
+  }
+
+  void begin_handshake(Secure with) {
+    if (with == Secure::client) {
+      const bool is_admitted = next_handshake() != 6;
+      course_.client_was_not_admitted |= !is_admitted;
+      session_.client_tls(is_admitted);
+      collect();
+      if (!is_admitted || session_.has_ended()) {
+        return;
+      }
+    } else {
+      server_.expect_tls();
+    }
+    handshake_with_ = with;
+  }
+
+  bool let_pause_pass() {
+    if (session_.conversation().dialogue().wait() != Wait::pause) {
+      return false;
+    }
+    session_.timeout();
+    return true;
+  }
+
+  // Where nobody knows what the server is at, it may never answer, nor close.
   bool let_time_pass() {
-    const bool is_pause = session_.conversation().dialogue().wait() == Wait::pause;
-    if (!is_pause && !plan_.setup.observe && !server_.was_wild()) {
+    if (!plan_.setup.observe && !server_.was_wild()) {
       return false;
     }
     session_.timeout();
@@ -67,13 +151,19 @@ class Scene {
   }
 
   bool client_turn(std::size_t size) {
+    const bool has_halt = halt_ < halts_.size();
+    if (has_halt && sent_ == halts_[halt_]) {
+      return false;
+    }
     if (sent_ == plan_.client.size()) {
       return !has_client_ended_ && end_client();
     }
     if (!session_.conversation().wants_client_bytes()) {
       return false;
     }
-    const std::string_view piece = std::string_view(plan_.client).substr(sent_, size);
+    const std::string_view piece =
+        std::string_view(plan_.client)
+            .substr(sent_, has_halt ? std::min(size, halts_[halt_] - sent_) : size);
     sent_ += piece.size();
     give(piece, &SmtpSession::client);
     return true;
@@ -81,7 +171,17 @@ class Scene {
 
   void give(std::string_view bytes, void (SmtpSession::*to)(std::string_view)) {
     for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), plan_.piece))) {
-      (session_.*to)(bytes.substr(0, plan_.piece));
+      const std::string_view piece = bytes.substr(0, plan_.piece);
+      const bool is_heard = !session_.has_ended();
+      (session_.*to)(piece);
+      told_of_a_secret_ |= session_.told_of_a_secret();
+      if (to == &SmtpSession::client && is_heard) {
+        given_ += piece.size();
+        // What it has not read yet may be one, too; whoever gave it can see that by itself.
+        const bool is_held = session_.conversation().holds_client_bytes();
+        course_.pieces.push_back(
+            {.end = given_, .is_secret = session_.told_of_a_secret() || is_held});
+      }
     }
   }
 
@@ -121,13 +221,8 @@ class Scene {
   }
 
   void check() {
-    const Course course{.plan = plan_,
-                        .seen = result_.seen,
-                        .server = server_,
-                        .sent_at_reply = sent_at_reply_,
-                        .server_said = server_said_,
-                        .sent = sent_};
-    const auto broken = plan_.setup.observe ? replay_observed(course) : replay(course);
+    course_.sent = sent_;
+    const auto broken = plan_.setup.observe ? replay_observed(course_) : replay(course_);
     if (!plan_.setup.observe) {
       for (const std::string& misdeed : server_.misdeeds()) {
         result_.broken.push_back("the server " + misdeed);
@@ -141,8 +236,26 @@ class Scene {
   }
 
   void after_step() {
+    const Secure asked_for = session_.has_ended() ? Secure::none : session_.asked_for();
+    collect();
+    if (asked_for != Secure::none) {
+      begin_handshake(asked_for);
+    }
+  }
+
+  void collect() {
+    const bool told_of_a_secret =
+        std::exchange(told_of_a_secret_, false) || session_.told_of_a_secret();
     const Seen seen = session_.take();
+    const std::string& to_secured =
+        handshake_with_ == Secure::client ? seen.to_client : seen.to_server;
+    if (handshake_with_ != Secure::none && !to_secured.empty()) {
+      result_.broken.push_back("clear text in a handshake: " + to_secured);
+    }
     server_.read(seen.to_server);
+    if (server_.take_heard_a_secret() && !told_of_a_secret && !plan_.setup.observe) {
+      result_.broken.push_back("a credential is not told of: " + seen.to_server);
+    }
     result_.seen.to_server += seen.to_server;
     result_.seen.to_client += seen.to_client;
     result_.seen.events.insert(result_.seen.events.end(), seen.events.begin(), seen.events.end());
@@ -159,9 +272,20 @@ class Scene {
   GullibleServer server_;
   HostileResult result_;
   std::size_t sent_ = 0;
+  std::size_t given_ = 0;  // sent, and heard
   std::string server_said_;
   std::size_t noted_ = 0;
   std::vector<std::size_t> sent_at_reply_;
+  Course course_{.plan = plan_,
+                 .seen = result_.seen,
+                 .server = server_,
+                 .sent_at_reply = sent_at_reply_,
+                 .server_said = server_said_};
+  std::vector<std::size_t> halts_;
+  std::size_t halt_ = 0;
+  Secure handshake_with_ = Secure::none;
+  std::size_t handshakes_ = 0;
+  bool told_of_a_secret_ = false;
   bool has_client_ended_ = false;
 };
 
@@ -196,6 +320,11 @@ constexpr std::string_view kEhlo = "250-mx\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n
 constexpr std::string_view kNewerEhlo =
     "250-mx\r\n250-PIPELINING\r\n250-BINARYMIME\r\n250-SIZE 99\r\n250 CHUNKING\r\n";
 
+constexpr std::string_view kSecureEhlo =
+    "250-mx\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n";
+// From here on acts are those of TLS and AUTH.
+constexpr std::uint8_t kSecureActs = 240;
+
 // Any bytes from both sides, and what must hold whatever they are.
 class Chaos {
  public:
@@ -217,6 +346,9 @@ class Chaos {
 
  private:
   void perform(std::uint8_t act, Reader& script) {
+    if (act >= kSecureActs) {
+      return perform_secure(act);
+    }
     switch (act % 16) {
       case 0:
         return session_.client_eof();
@@ -251,8 +383,79 @@ class Chaos {
     }
   }
 
+  // Handshakes, where one was asked for; and what a server says of TLS and AUTH.
+  void perform_secure(std::uint8_t act) {
+    switch (act - kSecureActs) {
+      case 0:
+      case 1:
+        if (asked_for_ == Secure::client && !is_admitted_) {
+          is_admitted_ = act == kSecureActs;
+          asked_for_ = is_admitted_ ? Secure::client : Secure::none;
+          session_.client_tls(is_admitted_);
+        }
+        return;
+      case 2:
+        return secure();
+      case 3:
+        return may_secure() ? session_.handshake_failed(end_handshake()) : void();
+      case 4:
+        return session_.server("220 go\r\n");
+      case 5:
+        return session_.server("334 \r\n");
+      case 6:
+        return session_.server("235 ok\r\n");
+      case 7:
+        return session_.server("535 no\r\n");
+      default:
+        return session_.server(kSecureEhlo);
+    }
+  }
+
+  [[nodiscard]] bool may_secure() const {
+    return asked_for_ == Secure::server || (asked_for_ == Secure::client && is_admitted_);
+  }
+
+  rules::TlsPeer end_handshake() {
+    is_admitted_ = false;
+    return std::exchange(asked_for_, Secure::none) == Secure::client ? rules::TlsPeer::client
+                                                                     : rules::TlsPeer::server;
+  }
+
+  void secure() {
+    if (!may_secure()) {
+      return;
+    }
+    const rules::TlsPeer peer = end_handshake();
+    if (peer == rules::TlsPeer::client) {
+      server_.on_client_tls();
+    } else {
+      server_.on_tls();
+    }
+    session_.secured(peer);
+  }
+
+  void note_handshake() {
+    if (session_.asked_for() != Secure::none && !session_.has_ended()) {
+      asked_for_ = session_.asked_for();
+      is_admitted_ = false;
+      if (asked_for_ == Secure::server) {
+        server_.expect_tls();
+      }
+    }
+  }
+
   void after_step() {
     const Seen seen = session_.take();
+    if (std::ranges::find(seen.events, "opaque, starttls") != seen.events.end()) {
+      server_.become_opaque();
+      return;
+    }
+    if (server_.is_opaque()) {
+      return;
+    }
+    if (asked_for_ == Secure::server && !seen.to_server.empty()) {
+      broken_.push_back("clear text in a handshake: " + seen.to_server);
+    }
     if (session_.conversation().held_octets() > kMostHeld) {
       broken_.emplace_back("too much is held");
     }
@@ -268,6 +471,7 @@ class Chaos {
       server_.on_reply_said(seen.to_client);
     }
     server_.read(seen.to_server);
+    note_handshake();
     check_replies(seen.to_client);
     if (session_.has_ended() && server_.is_inside_a_message() && seen.end != End::reset_server) {
       broken_.emplace_back("the server may take the part for a message");
@@ -288,14 +492,29 @@ class Chaos {
   const SessionSetup& setup_;
   SmtpSession session_;
   GullibleServer server_;
+  Secure asked_for_ = Secure::none;
+  bool is_admitted_ = false;
   std::vector<std::string> broken_;
   std::string client_said_;
   std::string to_server_;
 };
 
-SessionSetup take_setup(Reader& reader) {
+// `is_newest`: whether it says something of TLS and AUTH.
+SessionSetup take_setup(Reader& reader, bool& is_newest) {
   const std::uint8_t flags = reader.octet();
-  return setup_from(flags, (flags & 128U) != 0 ? reader.octet() : 0);
+  const std::uint8_t more = (flags & 128U) != 0 ? reader.octet() : 0;
+  is_newest = (more & 128U) != 0;
+  return setup_from(flags, more, is_newest ? reader.octet() : 0);
+}
+
+void apply_security(std::uint8_t octet, GullibleServer::Habits& habits) {
+  habits.offers_starttls = (octet & 1U) == 0;
+  habits.shows_auth_only_in_tls = (octet & 2U) != 0;
+  habits.forgets_in_tls = (octet & 4U) == 0;
+  habits.challenges = octet / 8 % 4;
+  habits.takes_cancel = (octet & 32U) == 0;
+  habits.reads_commands_in_auth = (octet & 64U) != 0;
+  habits.auth = (octet & 128U) != 0 ? "" : "AUTH PLAIN";
 }
 
 // What only newer inputs say of the server.
@@ -317,7 +536,11 @@ std::vector<std::string> run_chaos(const SessionSetup& setup, std::string_view s
   return Chaos(setup).run(Reader(script));
 }
 
-SessionSetup setup_from(std::uint8_t flags, std::uint8_t more) {
+SessionSetup setup_from(std::uint8_t flags, std::uint8_t more, std::uint8_t security) {
+  constexpr std::array kStarttls{rules::Starttls::hide, rules::Starttls::terminate,
+                                 rules::Starttls::terminate, rules::Starttls::pass};
+  constexpr std::array kUpstreamTls{rules::UpstreamTls::off, rules::UpstreamTls::opportunistic,
+                                    rules::UpstreamTls::require, rules::UpstreamTls::opportunistic};
   constexpr std::size_t kNever = 1'000'000;
   SessionSetup setup;
   smtp_proxy::Settings& settings = setup.settings;
@@ -335,6 +558,11 @@ SessionSetup setup_from(std::uint8_t flags, std::uint8_t more) {
   settings.max_idle_commands = (more & 16U) != 0 ? 3 : kNever;
   settings.refusals_before_delay = (more & 32U) != 0 ? 1 : kNever;
   setup.allow_routing_characters = (more & 64U) != 0;
+  setup.starttls = kStarttls[security % 4];
+  setup.upstream_tls = kUpstreamTls[security / 4 % 4];
+  setup.authenticated_relay = (security & 16U) != 0;
+  setup.auth_requires_tls = (security & 32U) == 0;
+  settings.max_auth_failures = (security & 64U) != 0 ? 2 : kNever;
   return setup;
 }
 
@@ -342,9 +570,15 @@ HostilePlan plan_from(std::string_view input) {
   Reader reader(input);
   HostilePlan plan;
   const bool is_newer = !input.empty() && (static_cast<std::uint8_t>(input[0]) & 128U) != 0;
-  plan.setup = take_setup(reader);
+  bool is_newest = false;
+  plan.setup = take_setup(reader, is_newest);
   if (is_newer) {
     apply_offer(reader.octet(), plan.server);
+  }
+  if (is_newest) {
+    apply_security(reader.octet(), plan.server);
+    plan.patience = static_cast<HostilePlan::Patience>(reader.octet() % 3);
+    plan.handshakes = reader.list();
   }
   const std::uint8_t flags = reader.octet();
   plan.server.offers_pipelining = flags % 4 != 0;
@@ -364,7 +598,8 @@ std::vector<std::string> run_input(std::string_view input) {
   if (!is_chaos) {
     return run_hostile(plan_from(input.substr(1))).broken;
   }
-  const SessionSetup setup = take_setup(reader);
+  bool is_newest = false;
+  const SessionSetup setup = take_setup(reader, is_newest);
   return run_chaos(setup, reader.take(input.size()));
 }
 

@@ -20,6 +20,12 @@ struct HostilePlan {
   bool speaks_early = false;
   // Whose bytes come next and how many: the lowest bit chooses the side, the others the size.
   std::vector<std::uint8_t> schedule;
+  // Where the client waits until nothing more comes, and until its handshake is over.
+  enum class Patience : std::uint8_t { none, behind_starttls, behind_each_line };
+  Patience patience = Patience::none;
+  // How TLS begins, each time in turn; past the end it does. Of eight, six is a client that is not
+  // admitted, seven a handshake that fails.
+  std::vector<std::uint8_t> handshakes;
   // Each turn's bytes are given in pieces of this size, and nothing happens between them.
   std::size_t piece = static_cast<std::size_t>(-1);
 };
@@ -41,7 +47,8 @@ struct HostileResult {
 [[nodiscard]] HostilePlan plan_from(std::string_view input);
 [[nodiscard]] std::vector<std::string> run_input(std::string_view input);
 
-// `more`: what only newer inputs say; of 128 in `flags` they have it.
-[[nodiscard]] SessionSetup setup_from(std::uint8_t flags, std::uint8_t more = 0);
+// `more`: what only newer inputs say; of 128 in `flags` they have it. `security`: of 128 in `more`.
+[[nodiscard]] SessionSetup setup_from(std::uint8_t flags, std::uint8_t more = 0,
+                                      std::uint8_t security = 0);
 
 }  // namespace postern::testing_support

@@ -127,6 +127,7 @@ class Replay {
       return;
     }
     if (tag) {
+      pass_over_hidden(*tag);
       require(tag->number == ++tags_, "the server's replies are not in order", reply.text);
     }
     if (!tag && reply.code == 421) {
@@ -137,16 +138,59 @@ class Replay {
       return on_unauthorised(reply);
     }
     require(!must_end_, "a client that did not wait was served", reply.text);
+    require(auth_failures_ < settings_.max_auth_failures,
+            "a client that failed to authenticate too often was served", reply.text);
     may_end_ = false;
     if (is_inside_a_body_) {
       on_body_reply(reply, tag);
+    } else if (is_in_auth_) {
+      on_response_reply(reply, tag);
     } else {
       on_command_reply(reply, tag);
     }
   }
 
+  [[nodiscard]] bool is_to_be_secured() const {
+    return course_.plan.setup.upstream_tls != rules::UpstreamTls::off &&
+           course_.plan.setup.starttls != rules::Starttls::pass;
+  }
+
+  // What the server said while TLS with it was made, behind the client's first hello: one EHLO and one
+  // STARTTLS at most, and only the last reply to a hello is the client's; unless it is the end.
+  void pass_over_hidden(const Tag& tag) {
+    const bool is_of_hello = tag.verb == "EHLO" || tag.verb == "HELO" || tag.verb == "STARTTLS";
+    is_answer_to_first_hello_ = is_to_be_secured() && is_of_hello && !has_said_hello_;
+    if (!is_answer_to_first_hello_) {
+      return;
+    }
+    has_said_hello_ = true;
+    for (const std::string_view hidden : {"EHLO", "STARTTLS"}) {
+      if (tags_ + 1 < tag.number && course_.server.answered()[tags_] == hidden) {
+        ++tags_;
+      }
+    }
+  }
+
   void on_our_end(const Reply& reply) {
     is_over_ = true;
+    if (says(reply, Reason::auth_failed)) {
+      require(auth_failures_ >= settings_.max_auth_failures,
+              "too few failed authentications for an end", reply.text);
+    }
+    if (says(reply, Reason::command_injection)) {
+      const ModelLine line = read_model_line(client_);
+      const bool is_starttls = line.kind == LineKind::whole &&
+                               model_verb(line.text) == "STARTTLS" &&
+                               course_.plan.setup.starttls != rules::Starttls::hide;
+      require((is_starttls && course_.sent > offset() + line.length) || course_.server.was_wild(),
+              "nothing was behind STARTTLS", reply.text);
+    }
+    if (says(reply, Reason::upstream_not_secured)) {
+      require(is_to_be_secured() &&
+                  (course_.server_tls_failed ||
+                   course_.plan.setup.upstream_tls != rules::UpstreamTls::opportunistic),
+              "TLS with the server is asked for that need not be", reply.text);
+    }
     if (says(reply, Reason::protocol_error)) {
       require(course_.server.was_wild(), "a server that kept to the protocol is blamed",
               reply.text);
@@ -177,7 +221,7 @@ class Replay {
   }
 
   [[nodiscard]] bool must_be_waited_for(std::string_view verb) const {
-    return verb == "EHLO" || verb == "HELO" || verb == "DATA" ||
+    return verb == "EHLO" || verb == "HELO" || verb == "DATA" || verb == "AUTH" ||
            (!offers_pipelining_ && verb != "QUIT");
   }
 
@@ -247,6 +291,60 @@ class Replay {
     on_command(line.text, reply, tag);
   }
 
+  void on_response_reply(const Reply& reply, const std::optional<Tag>& tag) {
+    const ModelLine line = read_model_line(client_, kModelAuthOctets);
+    const bool is_broken = line.kind == LineKind::bare_newline || line.is_broken;
+    if (is_broken) {
+      is_over_ = true;
+      return require(!tag && reply.code == 500, "a bare newline in a response was not refused",
+                     reply.text);
+    }
+    const bool has_ended = line.length > 0 && client_.substr(0, line.length).ends_with("\r\n");
+    if (!has_ended) {
+      return fail("a reply without a response", reply.text);
+    }
+    note_credential(client_.substr(0, line.length - 2));
+    client_.remove_prefix(line.length);
+    if (!tag || tag->verb != "AUTH") {
+      return fail("the reply to a response is not the server's", reply.text);
+    }
+    follow_auth(reply, *tag);
+  }
+
+  void follow_auth(const Reply& reply, const Tag& tag) {
+    is_in_auth_ = reply.code == 334;
+    is_authenticated_ |= reply.code == 235;
+    require(is_in_auth_ || reply.code == 235 || reply.code >= 400,
+            "what AUTH cannot be answered with", reply.text);
+    auth_failures_ += reply.code >= 400 ? 1 : 0;
+    must_end_ =
+        settings_.unauthorised_pipelining == UnauthorisedPipelining::refuse && spoke_before(tag);
+  }
+
+  // Every piece that has octets of it was told of, and no event has it.
+  void note_credential(std::string_view credential) {
+    if (credential == "*") {
+      return;
+    }
+    const auto begin = static_cast<std::size_t>(credential.data() - course_.plan.client.data());
+    const std::size_t end = begin + credential.size();
+    std::size_t piece_begin = 0;
+    for (const GivenPiece& piece : course_.pieces) {
+      const bool overlaps = piece_begin < end && begin < piece.end;
+      require(!overlaps || piece.is_secret, "a credential was read and not told of", credential);
+      piece_begin = piece.end;
+    }
+    const std::string& client = course_.plan.client;
+    const bool is_said_once = client.find(credential) == client.rfind(credential);
+    // No word of an event looks like this.
+    const bool is_telling = is_said_once && credential.size() >= 8 && is_model_base64(credential) &&
+                            credential.find_first_of("0123456789") != std::string_view::npos &&
+                            upper_case(credential) != credential;
+    for (const std::string& event : course_.seen.events) {
+      require(!is_telling || !event.contains(credential), "an event holds a credential", event);
+    }
+  }
+
   void on_foreign_protocol(const Reply& reply, const std::optional<Tag>& tag) {
     is_over_ = true;
     require(!tag && reply.code == 554, "another protocol than SMTP was not refused", reply.text);
@@ -254,15 +352,31 @@ class Replay {
 
   void on_command(std::string_view line, const Reply& reply, const std::optional<Tag>& tag) {
     const std::string verb = model_verb(line);
-    if (tag && tag->verb != verb) {
+    const bool is_end_of_securing =
+        is_answer_to_first_hello_ && tag && reply.code == 421 && (verb == "EHLO" || verb == "HELO");
+    if (tag && tag->verb != verb && !is_end_of_securing) {
       return fail("a reply to another command than " + verb, reply.text);
     }
     count_idle(verb, tag.has_value(), reply);
     if (verb == "BDAT") {
       return on_chunk(line, reply, tag);
     }
+    if (verb == "AUTH" && line.size() > 5) {
+      const std::size_t space = line.find(' ', line.find_first_not_of(' ', 5));
+      note_credential(line.substr(std::min(space, line.size() - 1) + 1));
+    }
     if (!tag) {
       return check_our_answer(verb, line, reply);
+    }
+    if (verb == "STARTTLS") {
+      // From here on it is nobody's to read.
+      is_lost_ = reply.is_positive();
+      return require(course_.plan.setup.starttls == rules::Starttls::pass,
+                     "the server's STARTTLS is shown", reply.text);
+    }
+    if (verb == "AUTH") {
+      require(may_authenticate(), "an AUTH went on that was not due", line);
+      return follow_auth(reply, *tag);
     }
     follow(verb, reply);
     must_end_ = settings_.unauthorised_pipelining == UnauthorisedPipelining::refuse &&
@@ -287,6 +401,12 @@ class Replay {
 
   void check_our_answer(std::string_view verb, std::string_view line, const Reply& reply) {
     ++refusals_;
+    if (verb == "STARTTLS") {
+      return on_our_starttls(line, reply);
+    }
+    if (verb == "AUTH") {
+      return on_refused_auth(line, reply);
+    }
     if (reply.code < 400) {
       return require((verb == "VRFY" && reply.code == 252) || (verb == "HELP" && reply.code == 214),
                      "a success that the server did not say", reply.text);
@@ -300,6 +420,52 @@ class Replay {
       require(verb == "MAIL" && size && size_limit_ > 0 && *size > size_limit_,
               "the message is not too big", reply.text);
     }
+  }
+
+  void on_our_starttls(std::string_view line, const Reply& reply) {
+    const rules::Starttls mode = course_.plan.setup.starttls;
+    const bool terminates = mode == rules::Starttls::terminate;
+    if (reply.code >= 400) {
+      const bool may_begin = terminates && !client_is_secured_ && !transaction_.has_mail &&
+                             upper_case(line) == "STARTTLS" && !course_.client_was_not_admitted;
+      return require(!may_begin, "STARTTLS is refused that is due", reply.text);
+    }
+    require(reply.code == 220 && terminates && !client_is_secured_, "TLS that is not due",
+            reply.text);
+    client_is_secured_ = true;
+    if (!course_.client_tls_at) {
+      is_over_ = true;
+      return;
+    }
+    require(*course_.client_tls_at == offset(), "what was said in clear counts in TLS", client_);
+    transaction_ = {};
+    offers_pipelining_ = offers_chunking_ = offers_auth_ = is_authenticated_ = false;
+    size_limit_ = 0;
+  }
+
+  // By the mailer's settings, whatever the server offers.
+  [[nodiscard]] bool is_auth_allowed() const {
+    const SessionSetup& setup = course_.plan.setup;
+    const bool lacks_tls = setup.auth_requires_tls && !client_is_secured_;
+    if (setup.zone == rules::Zone::internal) {
+      return !lacks_tls || !course_.plan.server.shows_auth_only_in_tls;
+    }
+    return setup.authenticated_relay && !lacks_tls;
+  }
+
+  [[nodiscard]] bool may_authenticate() const {
+    return is_auth_allowed() && offers_auth_ && !is_authenticated_ && !transaction_.has_mail;
+  }
+
+  void on_refused_auth(std::string_view line, const Reply& reply) {
+    const bool is_due = may_authenticate() && is_clean_auth(line) && read_model_auth(line);
+    require(reply.code >= 400 && !is_due, "an AUTH is refused that is due", reply.text);
+    require(reply.code != 538 || course_.plan.setup.auth_requires_tls, "TLS is asked for in vain",
+            reply.text);
+  }
+
+  [[nodiscard]] static bool is_clean_auth(std::string_view line) {
+    return std::ranges::all_of(line, [](char c) { return c >= ' ' && c <= '~'; });
   }
 
   // The server's reply to what went on.
@@ -339,7 +505,15 @@ class Replay {
             "CHUNKING is not shown as it is offered", reply.text);
     require(shown.contains("BINARYMIME\r") == (offers_chunking_ && habits.offers_binarymime),
             "BINARYMIME is not shown as it is offered", reply.text);
-    require(!shown.contains("STARTTLS"), "STARTTLS is shown where it is hidden", reply.text);
+    offers_auth_ = is_ehlo && is_auth_allowed() && !habits.auth.empty() &&
+                   (course_.server.is_in_tls() || !habits.shows_auth_only_in_tls);
+    require(shown.contains("AUTH ") == offers_auth_, "AUTH is not shown as it may be used",
+            reply.text);
+    const rules::Starttls mode = course_.plan.setup.starttls;
+    const bool shows_starttls = (mode == rules::Starttls::terminate && !client_is_secured_) ||
+                                (mode == rules::Starttls::pass && habits.offers_starttls);
+    require(shown.contains("STARTTLS") == (is_ehlo && shows_starttls),
+            "STARTTLS is not shown as it may be used", reply.text);
   }
 
   [[nodiscard]] std::vector<int> why_not_due(const ModelChunk& chunk) const {
@@ -407,9 +581,10 @@ class Replay {
   }
 
   [[nodiscard]] bool has_whole_command() const {
-    const ModelLine line = read_model_line(client_);
-    if (line.kind != LineKind::whole) {
-      return false;
+    const ModelLine line =
+        is_in_auth_ ? read_model_line(client_, kModelAuthOctets) : read_model_line(client_);
+    if (line.kind != LineKind::whole || is_in_auth_) {
+      return line.kind == LineKind::whole;
     }
     const auto chunk = read_model_chunk(line.text);
     return model_verb(line.text) != "BDAT" || !chunk ||
@@ -424,7 +599,10 @@ class Replay {
       return;
     }
     require(!is_inside_a_body_, "the session ended gently inside a body", client_);
-    require(!has_whole_command(), "a command without a reply", client_);
+    // Some servers close instead of saying 221.
+    const bool is_quitting =
+        course_.server.is_closed() && model_verb(read_model_line(client_).text) == "QUIT";
+    require(is_quitting || !has_whole_command(), "a command without a reply", client_);
     require(tags_ == course_.server.replies() || course_.server.was_wild(),
             "a reply of the server is missing", seen.to_client);
   }
@@ -441,6 +619,13 @@ class Replay {
   std::uint64_t size_limit_ = 0;
   bool offers_pipelining_ = false;
   bool offers_chunking_ = false;
+  bool offers_auth_ = false;
+  bool has_said_hello_ = false;
+  bool is_answer_to_first_hello_ = false;
+  bool client_is_secured_ = false;
+  bool is_in_auth_ = false;
+  bool is_authenticated_ = false;
+  std::size_t auth_failures_ = 0;
   Transaction transaction_;
   bool is_inside_a_body_ = false;
   bool must_end_ = false;  // the client did not wait: the next reply says so

@@ -189,6 +189,7 @@ void SmtpSession::collect() {
   }
   seen_.server_was_shut_down |= output_.shut_down_server;
   asked_for_ = output_.secure;
+  told_of_a_secret_ = output_.has_secret;
   if (output_.auth_attempt && !output_.auth_attempt->user.empty()) {
     seen_.events.push_back("user " + output_.auth_attempt->user);
   }

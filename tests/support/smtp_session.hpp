@@ -69,6 +69,9 @@ class SmtpSession {
 
   [[nodiscard]] bool has_ended() const { return has_ended_; }
   [[nodiscard]] const smtp_proxy::Conversation& conversation() const { return conversation_; }
+  // What the last call wants to begin with, and whether it told that there was a credential.
+  [[nodiscard]] smtp_proxy::Secure asked_for() const { return asked_for_; }
+  [[nodiscard]] bool told_of_a_secret() const { return told_of_a_secret_; }
   // What was seen since the last take().
   [[nodiscard]] const Seen& seen() const { return seen_; }
   [[nodiscard]] Seen take();
@@ -85,6 +88,7 @@ class SmtpSession {
   std::unique_ptr<std::string> input_;
   Seen seen_;
   smtp_proxy::Secure asked_for_ = smtp_proxy::Secure::none;
+  bool told_of_a_secret_ = false;
   bool has_ended_ = false;
 };
 
