@@ -333,7 +333,8 @@ net::awaitable<void> Session::secure_server() {
                           .towards_mailer->connect(server_.native_handle(), ends_.server.address,
                                                    host_.upstream_tls.sessions));
     is_made = co_await handshake(server_);
-    if (!is_made) {
+    // Not where the session ended meanwhile: strangers could have the mailer spoken to in clear.
+    if (!is_made && stage_ == Stage::talking) {
       host_.upstream_tls.note_failure(ends_.server.address, Clock::now());
     }
   }
@@ -488,6 +489,9 @@ void Session::time_out() {
   } else if (server_.has_pending()) {
     conversation_.unreachable(rules::UpstreamError::timed_out, host_.buffers.output);
   } else {
+    if (to_secure_ == Secure::server) {
+      host_.upstream_tls.note_failure(ends_.server.address, Clock::now());
+    }
     conversation_.timeout(host_.buffers.output);
   }
 }

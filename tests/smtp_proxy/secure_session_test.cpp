@@ -23,6 +23,7 @@ using testing::OpensslPeer;
 using testing::TemporaryFolder;
 using Role = OpensslPeer::Role;
 
+const rules::IpAddress kLoopback = *rules::IpAddress::parse("127.0.0.1");
 constexpr std::string_view kPlain = "AGFsaWNlAHNlY3JldA==";  // alice, secret
 
 const MadeCertificate& certificate() {
@@ -299,10 +300,9 @@ TEST_F(TlsWithTheMailer, EndsTheSessionWhereItFailsAndIsNotTriedAgainSoon) {
   const auto failures = events<rules::UpstreamFailed>();
   ASSERT_EQ(failures.size(), 1U);
   EXPECT_EQ(failures[0].error, rules::UpstreamError::tls);
-  const rules::IpAddress loopback = *rules::IpAddress::parse("127.0.0.1");
-  EXPECT_TRUE(upstream_tls_.has_failed_lately(loopback, Clock::now()));
+  EXPECT_TRUE(upstream_tls_.has_failed_lately(kLoopback, Clock::now()));
   EXPECT_FALSE(
-      upstream_tls_.has_failed_lately(loopback, Clock::now() + UpstreamTlsMemory::kInClear));
+      upstream_tls_.has_failed_lately(kLoopback, Clock::now() + UpstreamTlsMemory::kInClear));
 }
 
 TEST_F(TlsWithTheMailer, IsGivenUpInTime) {
@@ -312,6 +312,19 @@ TEST_F(TlsWithTheMailer, IsGivenUpInTime) {
   watched_.lock()->check_time(Clock::now() + std::chrono::seconds(8));
   expect_at_client(
       "421 4.7.5 the connection to the mail server could not be secured, try again later\r\n");
+  EXPECT_TRUE(upstream_tls_.has_failed_lately(kLoopback, Clock::now()));
+}
+
+// Else strangers could have the mailer spoken to in clear.
+TEST_F(TlsWithTheMailer, IsNotGivenUpForAClientThatGoesAway) {
+  offer_tls();
+  ASSERT_TRUE(run_until("our hello came", [&] { return !server_.heard.empty(); }));
+  client_.socket.set_option(net::socket_base::linger(true, 0));
+  client_.socket.close();
+  client_.speaks_tls = true;
+  ASSERT_TRUE(run_until("it is over", [&] { return sink_.is_closed; }));
+  EXPECT_EQ(events<rules::HandshakeEnded>().size(), 1U);
+  EXPECT_FALSE(upstream_tls_.has_failed_lately(kLoopback, Clock::now()));
 }
 
 TEST_F(TlsWithTheMailer, LeavesAMailerInClearThatHasNone) {
@@ -372,7 +385,7 @@ TEST_F(Authentication, BarsASourceThatFailsTooOften) {
   expect_at_client("535 no\r\n421 4.7.0 too many failed authentications\r\n");
   ASSERT_EQ(events<rules::SourceBarred>().size(), 1U);
   EXPECT_EQ(events<rules::SourceBarred>()[0].duration, settings_->auth_refusal_time);
-  EXPECT_TRUE(authentications_.refuses(*rules::IpAddress::parse("127.0.0.1")));
+  EXPECT_TRUE(authentications_.refuses(kLoopback));
 }
 
 TEST_F(Authentication, NoticesAnAccountThatIsUsedFromManyPlaces) {
