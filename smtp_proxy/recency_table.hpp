@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstddef>
-#include <iterator>
 #include <list>
 #include <map>
 #include <utility>

@@ -101,7 +101,9 @@ class Dialogue {
   [[nodiscard]] bool is_between_transactions() const;
   // Of a body or chunk, at most; 0: commands come next.
   [[nodiscard]] std::uint64_t body_octets_expected() const;
-  [[nodiscard]] std::size_t held_octets() const { return replies_.held_octets(); }
+  [[nodiscard]] std::size_t held_octets() const {
+    return replies_.held_octets() + first_hello_.capacity();
+  }
   [[nodiscard]] const rules::Mailer& mailer() const { return *mailer_; }
   [[nodiscard]] rules::Zone zone() const { return client_.zone; }
   [[nodiscard]] bool observes() const { return policy_->observe; }
@@ -218,6 +220,7 @@ class Dialogue {
   [[nodiscard]] bool is_possible(Answer answer, std::uint16_t code) const;
   void apply_reply(Answer answer, const Reply& reply, Output& out);
   void apply_hello(Answer answer, const Reply& reply, Output& out);
+  void accept_hello(Answer answer, std::string_view text, Output& out);
   void end_transaction(const Reply& reply, Output& out);
   void flush_ours(Output& out);
   // `unheard`: of the server, to be passed on where nothing is refused.
@@ -251,7 +254,8 @@ class Dialogue {
   bool client_is_secured_ = false;
   Upstream upstream_ = Upstream::untried;
   bool shows_auth_in_clear_ = false;  // the server, also before any TLS
-  std::string hello_;  // the client's, without CRLF; while TLS with the server is made
+  std::string hello_;        // the client's, without CRLF; while TLS with the server is made
+  std::string first_hello_;  // the server's reply to the EHLO that may be said once more
   std::optional<SaslExchange> exchange_;  // the one under way
   bool auth_is_cancelled_ = false;
   std::uint32_t auth_failures_ = 0;

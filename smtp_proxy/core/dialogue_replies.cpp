@@ -1,4 +1,6 @@
 // What the server says, and what the client hears of it.
+#include <utility>
+
 #include "smtp_proxy/core/dialogue.hpp"
 
 namespace postern::smtp_proxy {
@@ -212,19 +214,43 @@ void Dialogue::apply_reply(Answer answer, const Reply& reply, Output& out) {
   }
 }
 
+namespace {
+
+// The first line of a reply to EHLO, which has only the name of the server.
+std::string as_reply_to_helo(std::string_view reply) {
+  constexpr std::size_t kCodeOctets = 4;
+  return "250 " + std::string(reply.substr(kCodeOctets, reply.find('\n') + 1 - kCodeOctets));
+}
+
+}  // namespace
+
+// OpenSMTPD takes one hello in a connection, and answers each further one 503 (against RFC 5321 4.1.4).
+// Where the proxy says one more on its own account, or the client does because of a TLS that the server
+// knows nothing of, what the server said to the first stands.
 void Dialogue::apply_hello(Answer answer, const Reply& reply, Output& out) {
-  if (!reply.is_positive()) {
+  constexpr std::uint16_t kBadSequence = 503;
+  const std::string first = std::exchange(first_hello_, {});
+  if (reply.is_positive()) {
+    accept_hello(answer, reply.text, out);
+  } else if (reply.code == kBadSequence && !first.empty() && !transaction_.is_open) {
+    accept_hello(answer, answer == Answer::ehlo ? first : as_reply_to_helo(first), out);
+  } else {
     out.to_client += reply.text;
-    return;
   }
+}
+
+void Dialogue::accept_hello(Answer answer, std::string_view text, Output& out) {
   FilteredEhlo filtered;
   if (answer == Answer::ehlo) {
-    filtered = filter_ehlo(reply.text, ehlo_view());
+    filtered = filter_ehlo(text, ehlo_view());
+    if (mailer_->starttls == rules::Starttls::terminate && !client_is_secured_) {
+      first_hello_ = text;
+    }
   }
   offered_ = filtered.offered;
   size_limit_ = filtered.size_limit;
   const bool is_shown_whole = answer == Answer::helo || observes();
-  out.to_client += is_shown_whole ? reply.text : std::string_view(filtered.text);
+  out.to_client += is_shown_whole ? text : std::string_view(filtered.text);
   end_message(rules::MessageOutcome::aborted, out);
   transaction_ = {};
 }

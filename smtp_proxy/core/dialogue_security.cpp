@@ -49,6 +49,7 @@ void Dialogue::on_secured(rules::TlsPeer peer, Output& out) {
     client_.authenticated = false;
   } else {
     upstream_ = Upstream::secured;
+    std::string().swap(first_hello_);
     say_hello_again(out);
   }
 }
@@ -117,6 +118,7 @@ void Dialogue::on_securing_hello(const Reply& reply, Output& out) {
   }
   const Extensions offered = reply.is_positive() ? extensions_of(reply.text) : Extensions{};
   shows_auth_in_clear_ = offered.has(Extension::auth);
+  first_hello_ = reply.is_positive() ? reply.text : std::string_view{};
   if (offered.has(Extension::starttls)) {
     out.to_server("STARTTLS\r\n");
     return replies_.push_front(Answer::securing_starttls);
