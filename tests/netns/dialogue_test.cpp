@@ -54,7 +54,7 @@ TEST_F(ProxiedDialogue, WorksWithAServerThatDoesNotPipeline) {
 TEST_F(ProxiedDialogue, ShowsOnlyExtensionsItUnderstands) {
   start_scripted_server(
       {"--extension", "STARTTLS", "--extension", "BINARYMIME", "--extension", "AUTH PLAIN LOGIN"});
-  start_posternd();
+  start_posternd({.mx2 = "upstream_tls = \"off\"\n"});
   Connection client = greeted(Side::outside, kIpv4.mx2);
   const std::string reply = client.say("EHLO stranger.example");
   EXPECT_TRUE(reply.contains("SIZE 52428800") && reply.contains("8BITMIME")) << reply;

@@ -108,6 +108,25 @@ std::string EndToEnd::logs() const {
   return text + "----\n";
 }
 
+std::string WithTls::terminate(const std::string& more) const {
+  return "starttls = \"terminate\"\ncertificate = \"" + own.certificate.string() +
+         "\"\nprivate_key = \"" + own.private_key.string() + "\"\n" + more;
+}
+
+bool WithTls::secure(Connection& client, const TestCa& authority, const std::string& name) {
+  EXPECT_TRUE(client.say("EHLO stranger.example").contains("STARTTLS\r\n")) << client.transcript();
+  const std::string reply = client.say("STARTTLS");
+  EXPECT_TRUE(reply.starts_with("220")) << client.transcript();
+  const bool is_secured =
+      reply.starts_with("220") && client.start_tls({.ca_file = authority.file(), .name = name});
+  EXPECT_TRUE(is_secured) << client.transcript();
+  return is_secured;
+}
+
+std::int64_t WithTls::handshakes(const char* peer, const char* result) const {
+  return posternd->counter("postern_tls_handshakes_total", {{"peer", peer}, {"result", result}});
+}
+
 std::string deliver(Connection& client, std::string_view recipient, std::string_view body) {
   std::string reply;
   for (const std::string& line :

@@ -44,6 +44,26 @@ class EndToEnd : public ::testing::Test {
   std::unique_ptr<Posternd> posternd;
 };
 
+// With an authority for what Postern shows to clients, and another one for the mail servers behind.
+class WithTls : public EndToEnd {
+ protected:
+  static constexpr const char* kOwnName = "mx.example.org";
+  static constexpr const char* kInnerName = "inner.example.org";
+
+  // A [[mailer]]'s keys for starttls = "terminate" with the certificate `own`, and more of them.
+  [[nodiscard]] std::string terminate(const std::string& more = {}) const;
+  // EHLO, STARTTLS and the handshake, with a certificate of that authority.
+  [[nodiscard]] bool secure(Connection& client, const TestCa& authority, const std::string& name);
+  [[nodiscard]] bool secure(Connection& client) { return secure(client, outer, kOwnName); }
+  [[nodiscard]] std::int64_t handshakes(const char* peer, const char* result) const;
+
+  const TestCa outer{lab.folder() / "outer", "Outer authority"};
+  const TestCa inner{lab.folder() / "inner", "Inner authority"};
+  const IssuedCertificate own = outer.issue("own", {kOwnName});
+  const IssuedCertificate inner_certificate =
+      inner.issue("mailer", {kInnerName}, TestCa::KeyType::rsa_2048);
+};
+
 // One whole message by hand; the reply to its end of data, or the first reply that is not 2xx/3xx.
 [[nodiscard]] std::string deliver(Connection& client, std::string_view recipient,
                                   std::string_view body = "Subject: test\r\n\r\ntest\r\n");

@@ -2,7 +2,6 @@
 // PIPELINING and CHUNKING: honest mail arrives whole, and they tell their user of a refusal.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <fstream>
 #include <ostream>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "tests/netns/end_to_end.hpp"
 #include "tests/support/mail_keeper.hpp"
+#include "tests/support/test_message.hpp"
 
 namespace postern::testing {
 namespace {
@@ -39,51 +39,6 @@ constexpr Client kClients[] = {{.name = "Swaks", .program = "swaks"},
                                {.name = "Postfix", .program = "postfix"},
                                {.name = "Exim", .program = "exim", .way = "BDAT"}};
 
-const std::string kHeader =
-    "From: Someone <someone@stranger.example>\n"
-    "To: user@script.example\n"
-    "Subject: a real client\n"
-    "Date: Tue, 4 Nov 2025 10:00:00 +0000\n"
-    "Message-ID: <1@stranger.example>\n"
-    "MIME-Version: 1.0\n"
-    "Content-Type: text/plain; charset=utf-8\n"
-    "Content-Transfer-Encoding: 8bit\n\n";
-
-// Nothing that a client may change: its longest line has 900 octets.
-std::string make_body() {
-  std::string body = "Hello,\n.\n..\n.dot\n...\n\nGr\u00fc\u00dfe \u4f60\u597d\ntrailing \t\n \n";
-  for (std::size_t number = 0; number < 900; ++number) {
-    body += std::string(number % 4, '.') + std::string(number, "abc .\xc2\xb5"[number % 5]) + "\n";
-  }
-  return body + ".\n\nend\n";
-}
-
-std::string with_crlf(const std::string& text) {
-  std::string result;
-  for (const char octet : text) {
-    result += octet == '\n' ? "\r\n" : std::string(1, octet);
-  }
-  return result;
-}
-
-std::string body_of(const std::string& message) {
-  const auto end = message.find("\r\n\r\n");
-  return end == std::string::npos ? "" : message.substr(end + 4);
-}
-
-// Not EXPECT_EQ of the two: 400 KB of text show nobody where the difference is.
-::testing::AssertionResult is_same(const std::string& wanted, const std::string& got) {
-  if (wanted == got) {
-    return ::testing::AssertionSuccess();
-  }
-  const auto at = static_cast<std::size_t>(std::ranges::mismatch(wanted, got).in1 - wanted.begin());
-  const auto begin = at < 40 ? 0 : at - 40;
-  return ::testing::AssertionFailure()
-         << wanted.size() << " octets wanted, " << got.size() << " got, first difference at " << at
-         << ":\nwanted " << ::testing::PrintToString(wanted.substr(begin, 80)) << "\ngot    "
-         << ::testing::PrintToString(begin < got.size() ? got.substr(begin, 80) : "");
-}
-
 const std::string kUser = "user@script.example";
 const std::string kVictim = "victim@far.example";
 
@@ -92,7 +47,7 @@ class RealClient : public EndToEnd,
  protected:
   RealClient() {
     start_posternd();
-    std::ofstream(lab.folder() / "message", std::ios::binary) << kHeader << body;
+    std::ofstream(lab.folder() / "message", std::ios::binary) << message_header() << body;
   }
 
   [[nodiscard]] Finished send(const std::vector<std::string>& recipients) const {
@@ -119,7 +74,7 @@ class RealClient : public EndToEnd,
 
   const Client& client = std::get<0>(GetParam());
   const Family& family = std::get<1>(GetParam());
-  const std::string body = make_body();
+  const std::string body = long_body();
   MailKeeper keeper{lab};
 };
 

@@ -1,5 +1,7 @@
 // The hostile sessions of tests/netns/hostile, to the mail servers that people have. Each of them
 // would relay for the whole world, so only Postern stands between.
+#include "tests/netns/real_servers.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -43,22 +45,7 @@ class OpenRelay : public EndToEnd {
   }
 };
 
-using Servers = ::testing::Types<Postfix, Exim, OpenSmtpd>;
-
-struct ServerName {
-  template <typename Server>
-  static std::string GetName(int /*index*/) {
-    if constexpr (std::is_same_v<Server, Postfix>) {
-      return "Postfix";
-    } else if constexpr (std::is_same_v<Server, Exim>) {
-      return "Exim";
-    } else {
-      return "OpenSmtpd";
-    }
-  }
-};
-
-TYPED_TEST_SUITE(OpenRelay, Servers, ServerName);
+TYPED_TEST_SUITE(OpenRelay, RealServers, RealServerName);
 
 // Otherwise the other test would show nothing.
 TYPED_TEST(OpenRelay, RelaysForAStrangerWhereNobodyStandsBetween) {

@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -10,10 +12,13 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "tests/support/test_ca.hpp"
 
 namespace postern::testing {
 namespace {
@@ -86,6 +91,43 @@ bool is_ready(int socket, short what, Clock::time_point deadline) {
   return ::poll(&poll, 1, milliseconds_until(deadline)) > 0;
 }
 
+std::string tls_error() {
+  std::array<char, 256> text{};
+  ERR_error_string_n(ERR_get_error(), text.data(), text.size());
+  return text.data();
+}
+
+// OpenSSL's macro has an old-style cast.
+bool set_server_name(SSL* tls, std::string name) {
+  return SSL_ctrl(tls, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data()) == 1;
+}
+
+std::shared_ptr<SSL> make_tls(const TlsWish& wish, int socket) {
+  const std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> context(SSL_CTX_new(TLS_client_method()),
+                                                             SSL_CTX_free);
+  bool is_good = context != nullptr;
+  if (!wish.ca_file.empty()) {
+    is_good &= SSL_CTX_load_verify_file(context.get(), wish.ca_file.c_str()) == 1;
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
+  }
+  if (!wish.signatures.empty()) {
+    is_good &= SSL_CTX_set1_sigalgs_list(context.get(), wish.signatures.c_str()) == 1;
+  }
+  std::shared_ptr<SSL> tls(SSL_new(context.get()), SSL_free);
+  is_good &= tls != nullptr && SSL_set_fd(tls.get(), socket) == 1;
+  if (!wish.name.empty()) {
+    is_good &=
+        set_server_name(tls.get(), wish.name) && SSL_set1_host(tls.get(), wish.name.c_str()) == 1;
+  }
+  if (wish.resumed != nullptr) {
+    is_good &= SSL_set_session(tls.get(), wish.resumed.get()) == 1;
+  }
+  if (!is_good) {
+    throw std::runtime_error("OpenSSL: " + tls_error());
+  }
+  return tls;
+}
+
 }  // namespace
 
 Connection::Connection(const Route& route, std::chrono::milliseconds patience) {
@@ -97,6 +139,8 @@ Connection::Connection(const Route& route, std::chrono::milliseconds patience) {
   }
   if (!route.from.empty()) {
     const SocketAddress from(route.from, 0);
+    const int yes = 1;  // strangers' addresses are routed to here, and configured nowhere
+    ::setsockopt(socket_, IPPROTO_IPV6, IPV6_FREEBIND, &yes, sizeof yes);
     if (::bind(socket_, from.get(), from.length) != 0) {
       throw std::system_error(errno, std::generic_category(), "bind " + route.from);
     }
@@ -123,10 +167,88 @@ Connection::Connection(Connection&& other) noexcept
     : socket_(std::exchange(other.socket_, -1)),
       error_(other.error_),
       closed_(other.closed_),
+      tls_(std::move(other.tls_)),
       buffer_(std::move(other.buffer_)),
       transcript_(std::move(other.transcript_)) {}
 
+Connection& Connection::operator=(Connection&& other) noexcept {
+  std::swap(socket_, other.socket_);
+  std::swap(error_, other.error_);
+  std::swap(closed_, other.closed_);
+  std::swap(tls_, other.tls_);
+  std::swap(buffer_, other.buffer_);
+  std::swap(transcript_, other.transcript_);
+  return *this;
+}
+
+bool Connection::start_tls(const TlsWish& wish) {
+  const auto deadline = Clock::now() + kPatience;
+  std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
+  tls_ = make_tls(wish, socket_);
+  for (;;) {
+    ERR_clear_error();
+    const int result = SSL_connect(tls_.get());
+    if (result == 1) {
+      note("--", "TLS: " + tls_version() + " " + SSL_get_cipher_name(tls_.get()) +
+                     (was_resumed() ? ", resumed\n" : "\n"));
+      return true;
+    }
+    if (!await_tls(result, deadline)) {
+      tls_.reset();
+      return false;
+    }
+  }
+}
+
+// Whether the call may be made again: what it asked for has come.
+bool Connection::await_tls(int result, Clock::time_point deadline) {
+  const int error = SSL_get_error(tls_.get(), result);
+  if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+    return is_ready(socket_, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline);
+  }
+  closed_ = true;
+  note("--", error == SSL_ERROR_ZERO_RETURN ? "close_notify\n"
+             : error == SSL_ERROR_SYSCALL   ? std::string("TLS: ") + std::strerror(errno) + "\n"
+                                            : "TLS: " + tls_error() + "\n");
+  return false;
+}
+
+bool Connection::was_resumed() const {
+  return SSL_session_reused(tls_.get()) == 1;
+}
+
+std::string Connection::tls_version() const {
+  return SSL_get_version(tls_.get());
+}
+
+std::string Connection::fingerprint() const {
+  return fingerprint_of(SSL_get0_peer_certificate(tls_.get()));
+}
+
+std::shared_ptr<SSL_SESSION> Connection::tls_session() const {
+  return {SSL_get1_session(tls_.get()), SSL_SESSION_free};
+}
+
 bool Connection::send(std::string_view octets) {
+  if (tls_ == nullptr) {
+    return send_in_clear(octets);
+  }
+  note("C>", octets);
+  const auto deadline = Clock::now() + kPatience;
+  SSL_set_mode(tls_.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  while (!octets.empty()) {
+    ERR_clear_error();
+    const int sent = SSL_write(tls_.get(), octets.data(), static_cast<int>(octets.size()));
+    if (sent > 0) {
+      octets.remove_prefix(static_cast<std::size_t>(sent));
+    } else if (!await_tls(sent, deadline)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Connection::send_in_clear(std::string_view octets) {
   note("C>", octets);
   const auto deadline = Clock::now() + kPatience;
   while (!octets.empty()) {
@@ -143,6 +265,17 @@ bool Connection::send(std::string_view octets) {
 
 bool Connection::fill(Clock::time_point deadline) {
   std::array<char, 65536> octets{};
+  while (!closed_ && tls_ != nullptr) {
+    ERR_clear_error();
+    const int count = SSL_read(tls_.get(), octets.data(), static_cast<int>(octets.size()));
+    if (count > 0) {
+      buffer_.append(octets.data(), static_cast<std::size_t>(count));
+      return true;
+    }
+    if (!await_tls(count, deadline)) {
+      return false;
+    }
+  }
   while (!closed_ && is_ready(socket_, POLLIN, deadline)) {
     const ssize_t count = ::recv(socket_, octets.data(), octets.size(), 0);
     if (count > 0) {
@@ -194,6 +327,10 @@ std::string Connection::read_to_end(std::chrono::milliseconds patience) {
 
 void Connection::shut_down_sending() const {
   ::shutdown(socket_, SHUT_WR);
+}
+
+void Connection::say_close_notify() {
+  SSL_shutdown(tls_.get());
 }
 
 void Connection::close() {

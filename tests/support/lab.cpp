@@ -163,9 +163,33 @@ Route Lab::route(Side side, std::string to, std::uint16_t port) const {
 
 namespace {
 
-Process start_postfix(const Lab& lab, const fs::path& folder, std::vector<std::string> addresses) {
-  addresses.insert(addresses.begin(), {kLabScript, "postfix", folder.string()});
-  must_run(std::move(addresses));
+// `lab KIND OPTIONS... FOLDER ADDRESS...`
+void write_server(const char* kind, const Offers& offers, const fs::path& folder,
+                  const std::vector<std::string>& addresses) {
+  std::vector<std::string> arguments{kLabScript, kind};
+  const auto options = offers.lab_options();
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  arguments.push_back(folder);
+  arguments.insert(arguments.end(), addresses.begin(), addresses.end());
+  must_run(std::move(arguments));
+}
+
+std::optional<Process> start_dovecot(const Lab& lab, const fs::path& folder, const Offers& offers) {
+  if (offers.account.empty()) {
+    return std::nullopt;
+  }
+  write_server("dovecot", offers, folder, {});
+  Process dovecot =
+      lab.start(Side::inside, {"/usr/sbin/dovecot", "-F", "-c", folder / "dovecot/dovecot.conf"});
+  must(wait_until("Dovecot listens",
+                  [&] { return fs::exists(folder / "dovecot/auth") || !dovecot.is_running(); }),
+       dovecot.output());
+  return dovecot;
+}
+
+Process start_postfix(const Lab& lab, const fs::path& folder, const Offers& offers,
+                      const std::vector<std::string>& addresses) {
+  write_server("postfix", offers, folder, addresses);
   // The master itself, not `postfix start`: that script looks after the system's own instance.
   return lab.start(Side::inside,
                    {"/usr/lib/postfix/sbin/master", "-c", (folder / "etc").string(), "-d"});
@@ -173,8 +197,21 @@ Process start_postfix(const Lab& lab, const fs::path& folder, std::vector<std::s
 
 }  // namespace
 
-Postfix::Postfix(const Lab& lab, std::vector<std::string> addresses)
-    : folder_(lab.folder() / "postfix"), master_(start_postfix(lab, folder_, addresses)) {
+std::vector<std::string> Offers::lab_options() const {
+  std::vector<std::string> options;
+  if (certificate) {
+    options.insert(options.end(), {"--tls", certificate->certificate, certificate->private_key});
+  }
+  if (!account.empty()) {
+    options.insert(options.end(), {"--account", account, password});
+  }
+  return options;
+}
+
+Postfix::Postfix(const Lab& lab, const Offers& offers, std::vector<std::string> addresses)
+    : folder_(lab.folder() / "postfix"),
+      dovecot_(start_dovecot(lab, folder_, offers)),
+      master_(start_postfix(lab, folder_, offers, addresses)) {
   for (const std::string& address : addresses) {
     must(wait_until("Postfix listens on " + address,
                     [&] { return answers(lab, Side::inside, address, 25); }),
@@ -234,9 +271,9 @@ bool Postfix::is_queue_empty() const {
 namespace {
 
 // As `lab NAME FOLDER ADDRESS...` wrote it, on mx1's addresses.
-Process start_server(const Lab& lab, const char* name) {
+Process start_server(const Lab& lab, const char* name, const Offers& offers) {
   const std::string folder = lab.folder() / name;
-  must_run({kLabScript, name, folder, kIpv4.mx1, kIpv6.mx1});
+  write_server(name, offers, folder, {kIpv4.mx1, kIpv6.mx1});
   return lab.start(Side::inside, {kLabScript, std::string("run-") + name, folder});
 }
 
@@ -250,7 +287,8 @@ void await_server(const Lab& lab, Process& daemon) {
 
 }  // namespace
 
-Exim::Exim(const Lab& lab) : folder_(lab.folder() / "exim"), daemon_(start_server(lab, "exim")) {
+Exim::Exim(const Lab& lab, const Offers& offers)
+    : folder_(lab.folder() / "exim"), daemon_(start_server(lab, "exim", offers)) {
   await_server(lab, daemon_);
 }
 
@@ -266,7 +304,8 @@ std::size_t Exim::accepted() const {
   return lines_with(log(), {" <= "}).size();
 }
 
-OpenSmtpd::OpenSmtpd(const Lab& lab) : daemon_(start_server(lab, "opensmtpd")) {
+OpenSmtpd::OpenSmtpd(const Lab& lab, const Offers& offers)
+    : daemon_(start_server(lab, "opensmtpd", offers)) {
   await_server(lab, daemon_);
 }
 
@@ -331,6 +370,16 @@ std::vector<std::string> ScriptedServer::commands() const {
   return result;
 }
 
+std::vector<std::string> ScriptedServer::commands_in_clear() const {
+  std::vector<std::string> result;
+  for (const auto& event : events("command")) {
+    if (!event.at("tls").as_bool()) {
+      result.emplace_back(event.at("line").as_string());
+    }
+  }
+  return result;
+}
+
 std::vector<ScriptedServer::Message> ScriptedServer::messages() const {
   std::vector<Message> result;
   for (const auto& event : events("message")) {
@@ -358,10 +407,7 @@ domains = [)" + domains +
 name = "mx2"
 addresses = ["203.0.113.26", "2001:db8:2::26"]
 domains = ["script.example")" +
-                     more_domains_of_mx2 +
-                     R"(]
-
-)";
+                     more_domains_of_mx2 + "]\n" + mx2 + "\n";
   text += "[inbound]\n" + inbound + "\n[outbound]\n" + outbound + "\n[smtp]\n" + smtp;
   text += "\n[gateway]\ncontrol_socket = \"" + (lab.folder() / "control.sock").string() + "\"\n";
   return text + gateway + "\n";

@@ -14,6 +14,7 @@
 #include <initializer_list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -22,6 +23,7 @@
 
 #include "tests/support/connection.hpp"
 #include "tests/support/process.hpp"
+#include "tests/support/test_ca.hpp"
 #include "tests/support/wait.hpp"
 
 namespace postern::testing {
@@ -73,10 +75,20 @@ class Lab {
   std::filesystem::path folder_;
 };
 
-// A wide-open relay on mx1's addresses.
+// What a mail server offers.
+struct Offers {
+  std::optional<IssuedCertificate> certificate{};  // STARTTLS, with it
+  std::string account{};                           // AUTH, by this name
+  std::string password{};
+
+  [[nodiscard]] std::vector<std::string> lab_options() const;
+};
+
+// A wide-open relay on mx1's addresses. Its accounts are a Dovecot's.
 class Postfix {
  public:
-  explicit Postfix(const Lab& lab, std::vector<std::string> addresses = {kIpv4.mx1, kIpv6.mx1});
+  explicit Postfix(const Lab& lab, const Offers& offers = {},
+                   std::vector<std::string> addresses = {kIpv4.mx1, kIpv6.mx1});
   ~Postfix();
   Postfix(const Postfix&) = delete;
   Postfix& operator=(const Postfix&) = delete;
@@ -96,13 +108,14 @@ class Postfix {
 
  private:
   std::filesystem::path folder_;
+  std::optional<Process> dovecot_;
   Process master_;
 };
 
 // Likewise an Exim, which sends on by the percent sign, too, and offers CHUNKING.
 class Exim {
  public:
-  explicit Exim(const Lab& lab);
+  explicit Exim(const Lab& lab, const Offers& offers = {});
 
   [[nodiscard]] std::string log() const;
   [[nodiscard]] std::vector<std::string> recipients() const;
@@ -113,10 +126,10 @@ class Exim {
   Process daemon_;
 };
 
-// Likewise an OpenSMTPD.
+// Likewise an OpenSMTPD. It offers AUTH in TLS only.
 class OpenSmtpd {
  public:
-  explicit OpenSmtpd(const Lab& lab);
+  explicit OpenSmtpd(const Lab& lab, const Offers& offers = {});
 
   [[nodiscard]] std::string log() const { return daemon_.output(); }
   [[nodiscard]] std::vector<std::string> recipients() const;
@@ -138,6 +151,7 @@ class ScriptedServer {
   };
   [[nodiscard]] std::vector<std::string> peers() const;  // one a connection
   [[nodiscard]] std::vector<std::string> commands() const;
+  [[nodiscard]] std::vector<std::string> commands_in_clear() const;
   [[nodiscard]] std::vector<Message> messages() const;
   [[nodiscard]] std::size_t sessions_ended() const;
   [[nodiscard]] std::string log() const;
@@ -153,6 +167,7 @@ class ScriptedServer {
 struct ConfigText {
   std::string domains = R"("example.org", "*.example.org")";  // of mx1
   std::string mailer;                                         // more of mx1
+  std::string mx2;                                            // more of mx2
   std::string more_domains_of_mx2;                            // ", ..."
   std::string inbound;
   std::string outbound;

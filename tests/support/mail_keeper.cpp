@@ -28,11 +28,15 @@ std::string read_file(const std::filesystem::path& path) {
 
 }  // namespace
 
-MailKeeper::MailKeeper(const Lab& lab)
+MailKeeper::MailKeeper(const Lab& lab, const std::optional<IssuedCertificate>& certificate)
     : folder_(lab.folder() / "kept"), process_([&] {
         auto arguments = python(kKeeper);
         arguments.insert(arguments.end(), {"--folder", folder_.string(), "--listen", kIpv4.mx2,
                                            "--listen", kIpv6.mx2});
+        if (certificate) {
+          arguments.insert(arguments.end(), {"--certificate", certificate->certificate, "--key",
+                                             certificate->private_key});
+        }
         return lab.start(Side::inside, std::move(arguments));
       }()) {
   const auto listens = wait_until("the keeper listens", [&] {
@@ -52,6 +56,7 @@ std::vector<MailKeeper::Message> MailKeeper::messages() const {
     result.push_back(
         {.way = std::string(entry.at("way").as_string()),
          .peer = std::string(entry.at("peer").as_string()),
+         .came_in_tls = !entry.at("tls").is_null(),
          .recipients = boost::json::value_to<std::vector<std::string>>(entry.at("recipients")),
          .content = read_file(folder_ / std::string(entry.at("file").as_string()))});
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,11 +12,13 @@ namespace postern::testing {
 
 class MailKeeper {
  public:
-  explicit MailKeeper(const Lab& lab);
+  explicit MailKeeper(const Lab& lab,
+                      const std::optional<IssuedCertificate>& certificate = std::nullopt);
 
   struct Message {
     std::string way;  // "DATA" or "BDAT"
     std::string peer;
+    bool came_in_tls = false;
     std::vector<std::string> recipients;  // the argument of RCPT
     std::string content;
   };

@@ -4,13 +4,15 @@
 Every message becomes a file 1, 2, ... in the folder, and a line in its file "index", written before
 the reply goes out:
     {"file": "7", "way": "BDAT", "chunks": [10, 0], "mail": "FROM:<...> BODY=BINARYMIME",
-     "recipients": ["TO:<a@script.example>"], "peer": "198.51.100.2"}
+     "recipients": ["TO:<a@script.example>"], "peer": "198.51.100.2", "tls": "TLSv1.3"}
 What came by DATA is kept without the dots that transparency adds. The end of data is CRLF.CRLF.
+"tls" is null for what came in clear. With a certificate it offers STARTTLS.
 """
 import argparse
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 
@@ -27,6 +29,7 @@ class Session:
     def __init__(self, keeper, connection, peer):
         self.keeper, self.connection, self.peer = keeper, connection, peer
         self.buffer = bytearray()
+        self.tls = None
         self.forget()
 
     def forget(self):
@@ -71,7 +74,7 @@ class Session:
 
     def store(self, way):
         self.keeper.store(bytes(self.content), way=way, chunks=self.chunks, mail=self.mail,
-                          recipients=self.recipients, peer=self.peer)
+                          recipients=self.recipients, peer=self.peer, tls=self.tls)
         self.forget()
         self.reply("250 2.0.0 stored")
 
@@ -96,14 +99,26 @@ class Session:
         self.content = self.read_body()
         self.store("DATA")
 
+    def on_starttls(self):
+        self.reply("220 2.0.0 go on")
+        self.forget()
+        self.buffer.clear()
+        self.connection = self.keeper.tls.wrap_socket(self.connection, server_side=True)
+        self.tls = self.connection.version()
+
+    def offers(self):
+        return OFFERS + (["STARTTLS"] if self.keeper.tls and not self.tls else [])
+
     def obey(self, line):
         """Answers one command; False ends the session."""
         verb, _, argument = line.partition(" ")
         verb = verb.upper()
         if verb == "EHLO":
             self.forget()
-            lines = ["keeper.example"] + OFFERS
+            lines = ["keeper.example"] + self.offers()
             self.reply("\r\n".join(f"250-{text}" for text in lines[:-1]) + f"\r\n250 {lines[-1]}")
+        elif verb == "STARTTLS" and "STARTTLS" in self.offers():
+            self.on_starttls()
         elif verb == "MAIL" and self.mail is None:
             self.mail = argument
             self.reply("250 2.1.0 sender heard")
@@ -126,18 +141,20 @@ class Session:
         return True
 
     def run(self):
-        with self.connection:
-            try:
-                self.reply("220 keeper.example ESMTP")
-                while self.obey(self.read_line()):
-                    pass
-            except (Gone, ConnectionError):
+        try:
+            self.reply("220 keeper.example ESMTP")
+            while self.obey(self.read_line()):
                 pass
+        except (Gone, OSError):  # ssl.SSLError is one
+            pass
+        finally:
+            self.connection.close()
 
 
 class Keeper:
-    def __init__(self, folder):
+    def __init__(self, folder, tls):
         self.folder = folder
+        self.tls = tls
         self.lock = threading.Lock()
         self.count = 0
         os.mkdir(folder)
@@ -171,8 +188,14 @@ def main():
     parser.add_argument("--listen", action="append", required=True, metavar="ADDRESS")
     parser.add_argument("--port", type=int, default=25)
     parser.add_argument("--folder", required=True, help="is made")
+    parser.add_argument("--certificate", metavar="FILE")
+    parser.add_argument("--key", metavar="FILE")
     options = parser.parse_args()
-    keeper = Keeper(options.folder)
+    tls = None
+    if options.certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(options.certificate, options.key)
+    keeper = Keeper(options.folder, tls)
     for address in options.listen:
         keeper.listen(address, options.port)
     print("ready", flush=True)

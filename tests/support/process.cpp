@@ -50,6 +50,7 @@ struct Child {
 // Between fork and exec: system calls only.
 [[noreturn]] void become(const Child& child) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::signal(SIGPIPE, SIG_DFL);  // whatever we do about it: an ignored one stays ignored over exec
   if ((child.network < 0 || ::setns(child.network, CLONE_NEWNET) == 0) &&
       ::dup2(child.input, STDIN_FILENO) >= 0 && ::dup2(child.output, STDOUT_FILENO) >= 0 &&
       ::dup2(child.output, STDERR_FILENO) >= 0) {
