@@ -68,7 +68,7 @@ void Stream::write(std::string_view bytes) {
   if (pending_.empty()) {
     bytes.remove_prefix(send(bytes));
   }
-  pending_ += bytes;
+  append(pending_, bytes);
 }
 
 namespace {
@@ -130,7 +130,7 @@ void Stream::write_server_pieces(const Output& output) {
     next.advance(output, sent);
   }
   for (; next.piece < count; next = {.piece = next.piece + 1, .offset = 0}) {
-    pending_ += next.rest_of_piece(output);
+    append(pending_, next.rest_of_piece(output));
   }
 }
 
@@ -139,11 +139,11 @@ void Stream::flush() {
     tls_->flush();
   }
   if (!pending_.empty()) {
-    const std::size_t sent = send(pending_);
+    const std::size_t sent = send(view_of(pending_));
     if (sent == pending_.size()) {
-      std::string().swap(pending_);
+      SecretBytes().swap(pending_);
     } else {
-      pending_.erase(0, sent);
+      pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(sent));
     }
   }
   if (tls_ != nullptr && tls_->has_unsent()) {
@@ -242,6 +242,9 @@ void Stream::write_pieces_as_records(const Output& output) {
     }
   }
   write({record.data(), filled});
+  if (output.has_secret) {
+    wipe(record);
+  }
 }
 
 void Stream::close() {

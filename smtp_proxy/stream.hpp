@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "smtp_proxy/core/output.hpp"
+#include "smtp_proxy/core/secret.hpp"
 #include "smtp_proxy/event_loop.hpp"
 #include "smtp_proxy/tls/channel.hpp"
 #include "smtp_proxy/transparent.hpp"
@@ -79,7 +80,7 @@ class Stream {
 
   FileDescriptor socket_;
   Watch watch_;
-  std::string pending_;
+  SecretBytes pending_;
   std::unique_ptr<TlsChannel> tls_;
   bool writes_wait_for_read_ = false;  // see TlsChannel::write()
   bool shuts_down_when_flushed_ = false;
