@@ -5,6 +5,9 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -378,6 +381,18 @@ RC_GTEST_PROP(HostileSession, SurvivesChaos, ()) {
                 setup_from(*rc::gen::arbitrary<std::uint8_t>(), *rc::gen::arbitrary<std::uint8_t>(),
                            *rc::gen::arbitrary<std::uint8_t>()),
                 script)) == "");
+}
+
+// What the fuzzer begins with, chosen so that each part of the model has something to say.
+TEST(HostileSession, BreaksNoInvariantInTheFuzzersSeeds) {
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(POSTERN_DIALOGUE_SEEDS)) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    const std::string input{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_EQ(first_of(run_input(input)), "") << entry.path();
+    ++count;
+  }
+  EXPECT_GE(count, 500U);
 }
 
 // The model must be able to say no: what it is made to do by a proxy that passes everything on.

@@ -369,6 +369,7 @@ class Replay {
       return check_our_answer(verb, line, reply);
     }
     if (verb == "STARTTLS") {
+      require(!spoke_before(*tag), "what was said in clear may count in TLS", client_);
       // From here on it is nobody's to read.
       is_lost_ = reply.is_positive();
       return require(course_.plan.setup.starttls == rules::Starttls::pass,
@@ -430,8 +431,8 @@ class Replay {
                              upper_case(line) == "STARTTLS" && !course_.client_was_not_admitted;
       return require(!may_begin, "STARTTLS is refused that is due", reply.text);
     }
-    require(reply.code == 220 && terminates && !client_is_secured_, "TLS that is not due",
-            reply.text);
+    require(reply.code == 220 && terminates && !client_is_secured_ && !transaction_.has_mail,
+            "TLS that is not due", reply.text);
     client_is_secured_ = true;
     if (!course_.client_tls_at) {
       is_over_ = true;
