@@ -5,13 +5,14 @@ CR, LF and CRLF each end a line, and a dot alone on any such line ends a message
 in any case, behind blanks, with or without blanks, colons and brackets, with junk behind them, and
 in any order. XCLIENT, ETRN, BURL, VRFY and all the others are obeyed. DATA needs no recipient. Only a
 BDAT that it does not expect (no recipient, or CHUNKING not offered) is refused, and then its octets
-are carried out as commands. What even this server does not do, no server does.
+are carried out as commands. So is, in an AUTH exchange, what is no base64. What even this server does
+not do, no server does.
 
 It writes down what it carries out, one JSON line each, before it answers. Octets are characters of
 the same number; `reply` is the code it gives, "" if none:
     {"event": "connect", "session": 1, "peer": "198.18.0.1"}
     {"event": "command", "session": 1, "verb": "RCPT", "line": "RCPT TO:<a@example.org>",
-                         "domains": ["example.org"], "reply": "250"}
+                         "domains": ["example.org"], "authenticated": false, "reply": "250"}
     {"event": "message", "session": 1, "octets": "...", "by": "DATA", "reply": "250"}
     {"event": "end",     "session": 1}
 `domains` are all that a recipient might be sent on to. Each of its own replies carries its number and
@@ -27,7 +28,7 @@ A client's address says which case it runs, and the case's `server:` lines how i
     RCPT#2 hold 100            so many milliseconds before the reply
     RCPT#2 forget              forgets the transaction, whatever it replies
 Besides verbs: CONNECT, BODY (its first octet has come: a reply is too early), MESSAGE (a whole one has
-come), CHUNK (one of BDAT's has). BDAT is answered at CHUNK or MESSAGE; a reply at BDAT is too early.
+come), CHUNK (one of BDAT's has), RESPONSE (to a 334). BDAT is answered at CHUNK or MESSAGE; a reply at BDAT is too early.
 """
 import argparse
 import asyncio
@@ -124,6 +125,7 @@ class Session:
         self.unread = b""
         self.skips_lf = False
         self.state = "command"
+        self.is_authenticated = False
         self.chunk_octets, self.chunk_is_last, self.chunk_was_answered = 0, False, False
         self.forget()
 
@@ -227,7 +229,9 @@ class Session:
             self.chunk_is_last = b"LAST" in line.upper()
             self.state = "chunk"
             return ""
-        replies = {"DATA": "354 go on", "QUIT": "221 2.0.0 bye", "AUTH": "235 2.7.0 welcome", "STARTTLS": "220 go on",
+        if verb == "AUTH":
+            return "235 2.7.0 welcome" if len(line.split()) > 2 else "334 go on"
+        replies = {"DATA": "354 go on", "QUIT": "221 2.0.0 bye", "STARTTLS": "220 go on",
                    "VRFY": "252 2.0.0 perhaps", "HELP": "214 2.0.0 no"}
         return replies.get(verb, "250 2.0.0 done")
 
@@ -235,7 +239,8 @@ class Session:
         verb = verb_of(line)
         actions, code = self.plan(verb, self.usual_reply(verb, line))
         self.chunk_was_answered = self.state == "chunk" and code != ""
-        fields = {"domains": domains_of(line)} if verb == "RCPT" else {}
+        known = self.is_authenticated
+        fields = {"domains": domains_of(line), "authenticated": known} if verb == "RCPT" else {}
         self.record("command", verb=verb, line=line.decode("latin-1"), reply=code, **fields)
         if code[:1] in ("2", "3"):
             if verb in ("HELO", "EHLO", "MAIL", "RSET"):
@@ -244,8 +249,23 @@ class Session:
             if verb == "DATA" and code == "354":
                 self.state = "body"
                 self.counts.pop("BODY", None)
+        if verb == "AUTH":
+            self.on_auth_reply(code)
         await self.perform(actions)
         self.closed |= verb == "QUIT" and code == "221"
+
+    def on_auth_reply(self, code):
+        self.state = "response" if code == "334" else "command"
+        self.is_authenticated |= code == "235"
+
+    async def on_response(self, line):
+        if line != b"*" and re.search(rb"[^A-Za-z0-9+/=]", line):
+            self.state = "command"
+            return await self.on_command(line)
+        usual = "501 5.7.0 cancelled" if line == b"*" else "235 2.7.0 welcome"
+        actions, code = self.plan("RESPONSE", usual, "AUTH")
+        self.on_auth_reply(code)
+        await self.perform(actions)
 
     async def take(self, octets):
         self.unread += octets
@@ -256,7 +276,7 @@ class Session:
             elif self.state == "chunk":
                 goes_on = await self.on_chunk_octets()
             elif (taken := self.take_line()) is not None:
-                await self.on_command(taken[0])
+                await (self.on_response if self.state == "response" else self.on_command)(taken[0])
             else:
                 goes_on = False
 

@@ -46,8 +46,9 @@ std::vector<std::string> clients(std::vector<std::string> more, const HostileFil
 }  // namespace
 
 ConfigText HostileFile::config() const {
+  // The gullible server says that it speaks TLS, as it says everything, and does not.
   return {.domains = R"("example.org", "*.example.org", "bücher.example")",
-          .mailer = mailer,
+          .mailer = "upstream_tls = \"off\"\n" + mailer,
           .smtp = smtp};
 }
 

@@ -63,6 +63,7 @@ class Case:
     path: str
     line: int
     title: str
+    mailer: list = field(default_factory=list)  # its file's
     start: str = "ehlo"
     cut: str = ""
     server: list = field(default_factory=list)
@@ -162,7 +163,7 @@ def read_sessions(path):
             if not line or line.startswith("#"):
                 continue
             if line.startswith("== "):
-                result.cases.append(Case(path, number, line[3:]))
+                result.cases.append(Case(path, number, line[3:], result.mailer))
             elif result.cases:
                 read_case_line(result.cases[-1], number, line)
             elif line.startswith("smtp: "):
