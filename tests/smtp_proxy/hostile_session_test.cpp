@@ -563,6 +563,14 @@ TEST(HostileSession, HoldsLittleHoweverManyCommandsArePipelined) {
   EXPECT_EQ(first_of(result.broken), "");
 }
 
+TEST(HostileSession, TellsOfACredentialInTheRestOfAnOverlongLine) {
+  SmtpSession session(setup_from(0));
+  session.server("220 mx\r\n");
+  session.client("AUTH PLAIN " + std::string(13'000, 'A'));
+  session.client("AAAA");
+  EXPECT_TRUE(session.told_of_a_secret());
+}
+
 TEST(HostileSession, HoldsNothingOnceAllWasRead) {
   SmtpSession session(setup_from(0));
   session.server("220 mx\r\n");
