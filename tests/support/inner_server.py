@@ -112,6 +112,7 @@ class Session:
         else:
             await self.reply("220 2.0.0 go on")
         if behaviour == "220-garbage":
+            await self.reader.read(1)  # in place of an answer: before, it would be an injected one
             await self.reply("250 2.0.0 what do you mean?")
         if behaviour in ("220-garbage", "220-silent"):
             await self.reader.read()
