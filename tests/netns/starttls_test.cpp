@@ -26,9 +26,7 @@ class Starttls : public WithTls {
                                    inner_certificate.private_key});
     start_scripted_server(std::move(options));
   }
-  void start_terminating(const std::string& more = {}, const std::string& smtp = {}) {
-    start_posternd({.mx2 = terminate(more), .smtp = smtp});
-  }
+  void start_terminating(const std::string& more = {}) { start_posternd({.mx2 = terminate(more)}); }
   [[nodiscard]] bool heard(std::string_view word) const {
     return std::ranges::any_of(scripted->commands(),
                                [&](const std::string& command) { return command.contains(word); });
@@ -167,13 +165,19 @@ TEST_F(Starttls, KeepsStrangersFromRelayingInsideTls) {
 
 TEST_F(Starttls, DoesNotLetAClientHoldAHandshakeForEver) {
   start_server();
-  start_terminating({}, "handshake_timeout = \"1s\"\nmax_handshakes = 2\n");
+  start_posternd({.mx2 = terminate(),
+                  .smtp = "handshake_timeout = \"2s\"\nmax_handshakes = 2\n",
+                  .gateway = "workers = 1\n"});  // each has its own
   std::vector<Connection> holders;
   for (int holder = 0; holder < 2; ++holder) {
     holders.push_back(greeted(Side::outside, kIpv4.mx2));
     EXPECT_TRUE(holders.back().say("EHLO stranger.example").contains("STARTTLS"));
     EXPECT_TRUE(holders.back().say("STARTTLS").starts_with("220")) << holders.back().transcript();
   }
+  Connection refused = greeted(Side::outside, kIpv4.mx2);
+  refused.say("EHLO stranger.example");
+  EXPECT_TRUE(refused.say("STARTTLS").starts_with("454 4.7.0")) << refused.transcript();
+  EXPECT_TRUE(deliver(refused, kUser).starts_with("250")) << refused.transcript();
   for (Connection& holder : holders) {
     holder.read_to_end();
     EXPECT_TRUE(holder.is_closed_by_peer()) << holder.transcript();
