@@ -45,8 +45,8 @@ CertificateWatch::Found CertificateWatch::look(Time now) {
     // A clock that was set back must not keep old keys in use.
     const bool is_old = now - watched.loaded >= kLongestLife || now < watched.loaded;
     if (is_settled && (has_changed || is_old)) {
-      watched.source.seen = std::move(files);
       is_new = load(watched, now, has_changed, *contexts, found) || is_new;
+      watched.source.seen = std::move(files);  // behind load(), which may throw
     }
   }
   if (is_new) {

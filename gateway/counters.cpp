@@ -31,7 +31,8 @@ constexpr std::array kClasses{rules::RecipientClass::local, rules::RecipientClas
 constexpr std::array kDecisions{"refused", "observed"};
 constexpr std::array kTlsPeers{rules::TlsPeer::client, rules::TlsPeer::server};
 constexpr std::array kHandshakeResults{
-    rules::HandshakeResult::full, rules::HandshakeResult::resumed, rules::HandshakeResult::failed};
+    rules::HandshakeResult::full, rules::HandshakeResult::resumed, rules::HandshakeResult::failed,
+    rules::HandshakeResult::aborted};
 constexpr std::array kAuthResults{rules::AuthResult::accepted, rules::AuthResult::refused,
                                   rules::AuthResult::aborted};
 constexpr std::array kOutcomes{rules::MessageOutcome::accepted, rules::MessageOutcome::refused,

@@ -77,7 +77,7 @@ class alignas(64) Counters {
     std::array<std::array<ByOutcome, 2>, 2> recipients;  // zone, RecipientClass
     std::array<ByOutcome, 2> commands_refused;
     std::array<Counter, 2> sessions_opaque;
-    std::array<std::array<Counter, 3>, 2> handshakes;       // TlsPeer, HandshakeResult
+    std::array<std::array<Counter, 4>, 2> handshakes;       // TlsPeer, HandshakeResult
     std::array<std::array<Counter, 3>, 2> authentications;  // zone, AuthResult
     Counter sources_barred;
     Counter accounts_spread;

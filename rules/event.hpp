@@ -80,7 +80,8 @@ struct SessionBecameOpaque {
 
 // With whom the proxy speaks TLS.
 enum class TlsPeer : std::uint8_t { client, server };
-enum class HandshakeResult : std::uint8_t { full, resumed, failed };
+// aborted: the session ended before it.
+enum class HandshakeResult : std::uint8_t { full, resumed, failed, aborted };
 
 [[nodiscard]] constexpr const char* to_label(TlsPeer peer) {
   return peer == TlsPeer::client ? "client" : "server";
@@ -94,6 +95,8 @@ enum class HandshakeResult : std::uint8_t { full, resumed, failed };
       return "resumed";
     case HandshakeResult::failed:
       return "failed";
+    case HandshakeResult::aborted:
+      return "aborted";
   }
   return "";
 }

@@ -118,7 +118,8 @@ void AuthLedger::forget_places(const Settings& limits, Clock::time_point now) {
 
 void AuthLedger::forget_place(const Place& place) {
   const auto found = spread_.find(place.first);
-  if (--found->second.sources == 0) {
+  // Not there: memory ran out between the two.
+  if (found != spread_.end() && --found->second.sources == 0) {
     spread_.erase(found);
   }
 }

@@ -5,10 +5,8 @@
 
 #include <cerrno>
 #include <exception>
-#include <stdexcept>
 #include <utility>
 
-#include "smtp_proxy/core/reply.hpp"
 #include "smtp_proxy/core/secret.hpp"
 
 namespace postern::smtp_proxy {
@@ -196,13 +194,12 @@ void Session::step_client() {
   act();
 }
 
+// Whatever is no body may be a credential, also what is not read.
 void Session::take_client_bytes(std::string_view bytes) {
+  const bool is_body = conversation_.dialogue().body_octets_expected() != 0;
   conversation_.client_bytes(bytes, host_.buffers.output);
-  // What is not read yet may be a credential, too.
-  const bool may_have_secret =
-      host_.buffers.output.has_secret || conversation_.holds_client_bytes();
   act();
-  if (may_have_secret) {
+  if (!is_body) {
     wipe(std::span(host_.buffers.read).first(bytes.size()));
   }
 }
@@ -238,20 +235,25 @@ void Session::step_server() {
 void Session::act() {
   Output& output = host_.buffers.output;
   write_output();
+  const bool was_attempt = output.auth_attempt.has_value();
   const AuthLedger::FailureVerdict verdict =
-      output.auth_attempt ? judge(*output.auth_attempt) : AuthLedger::FailureVerdict{};
+      was_attempt ? judge(*output.auth_attempt) : AuthLedger::FailureVerdict{};
   if (output.end != End::none) {
     reason_ = output.reason;
     return start_closing(output.end);
   }
-  if (output.secure != Secure::none) {
-    return begin_securing(output.secure);
-  }
   if (verdict.barred_for.count() != 0) {
     return end_session(Reason::auth_failed);
   }
+  if (output.secure != Secure::none) {
+    return begin_securing(output.secure);
+  }
   if (verdict.delay.count() != 0) {
     conversation_.pause(verdict.delay);
+  } else if (was_attempt) {
+    output.clear();
+    conversation_.resume_client(output);
+    return act();
   }
   if (is_draining_ && conversation_.dialogue().is_between_transactions()) {
     return end_session(Reason::shutting_down);
@@ -276,149 +278,6 @@ void Session::write_output() {
     server_.shut_down_sending();
   }
 }
-
-// --- TLS
-
-const MailerTls& Session::tls_of(rules::MailerId mailer) const {
-  static const MailerTls kNone;
-  if (tls_ == nullptr) {
-    return kNone;
-  }
-  const auto found = tls_->find(mailer);
-  return found == tls_->end() ? kNone : found->second;
-}
-
-rules::UpstreamTls Session::upstream_tls(const rules::Mailer& mailer) const {
-  const bool is_opportunistic = mailer.upstream_tls == rules::UpstreamTls::opportunistic;
-  const bool has_context = tls_of(mailer.id).towards_mailer != nullptr;
-  if (!has_context && !is_opportunistic && mailer.upstream_tls != rules::UpstreamTls::off) {
-    throw std::logic_error("TLS with " + mailer.name + " is required and not configured");
-  }
-  const bool is_in_clear =
-      is_opportunistic &&
-      (!has_context || host_.upstream_tls.has_failed_lately(ends_.server.address, Clock::now()));
-  return is_in_clear ? rules::UpstreamTls::off : mailer.upstream_tls;
-}
-
-void Session::begin_securing(Secure side) {
-  to_secure_ = side;
-  if (side == Secure::client) {
-    if (tls_of(mailer_id()).towards_clients != nullptr) {
-      handshake_place_ = host_.handshakes.take(settings_->max_handshakes);
-    }
-    to_secure_ = handshake_place_ ? Secure::client : Secure::none;
-    host_.buffers.output.clear();
-    conversation_.client_tls(handshake_place_.has_value(), host_.buffers.output);
-    return act();
-  }
-  set_deadline();
-}
-
-net::awaitable<void> Session::secure_client() {
-  co_await flushed();
-  bool is_made = false;
-  if (stage_ == Stage::talking) {
-    client_.begin_tls(tls_of(mailer_id()).towards_clients->accept(client_.native_handle()));
-    is_made = co_await handshake(client_);
-  }
-  handshake_place_.reset();
-  finish_handshake(rules::TlsPeer::client, client_, is_made);
-}
-
-net::awaitable<void> Session::secure_server() {
-  co_await flushed();
-  bool is_made = false;
-  if (stage_ == Stage::talking) {
-    server_.begin_tls(tls_of(mailer_id())
-                          .towards_mailer->connect(server_.native_handle(), ends_.server.address,
-                                                   host_.upstream_tls.sessions));
-    is_made = co_await handshake(server_);
-    // Not where the session ended meanwhile: strangers could have the mailer spoken to in clear.
-    if (!is_made && stage_ == Stage::talking) {
-      host_.upstream_tls.note_failure(ends_.server.address, Clock::now());
-    }
-  }
-  finish_handshake(rules::TlsPeer::server, server_, is_made);
-}
-
-net::awaitable<bool> Session::handshake(Stream& stream) {
-  while (stage_ == Stage::talking) {
-    co_await host_.loop.long_work_turn();
-    if (stage_ != Stage::talking) {
-      break;
-    }
-    switch (stream.handshake_step()) {
-      case TlsChannel::Status::done:
-        co_return true;
-      case TlsChannel::Status::wants_read:
-        co_await stream.readable();
-        break;
-      case TlsChannel::Status::wants_write:
-        co_await stream.writable();
-        break;
-      case TlsChannel::Status::closed:
-      case TlsChannel::Status::failed:
-        co_return false;
-    }
-  }
-  co_return false;
-}
-
-void Session::finish_handshake(rules::TlsPeer peer, const Stream& stream, bool is_made) {
-  to_secure_ = Secure::none;
-  const bool is_over = stage_ != Stage::talking;
-  const auto result = !is_made                   ? rules::HandshakeResult::failed
-                      : stream.was_tls_resumed() ? rules::HandshakeResult::resumed
-                                                 : rules::HandshakeResult::full;
-  host_.sink.on_event(
-      ends_, rules::HandshakeEnded{.mailer = mailer_id(),
-                                   .zone = conversation_.dialogue().zone(),
-                                   .peer = peer,
-                                   .result = result,
-                                   .detail = is_over   ? "the session ended before it"
-                                             : is_made ? stream.tls_description()
-                                                       : make_printable(stream.tls_failure())});
-  if (is_over) {
-    return;
-  }
-  host_.buffers.output.clear();
-  if (is_made) {
-    conversation_.secured(peer, host_.buffers.output);
-  } else {
-    conversation_.handshake_failed(peer, host_.buffers.output);
-  }
-  act();
-}
-
-// --- AUTH
-
-AuthLedger::FailureVerdict Session::judge(const AuthAttempt& attempt) {
-  const Dialogue& dialogue = conversation_.dialogue();
-  if (dialogue.zone() != rules::Zone::external || dialogue.observes()) {
-    return {};
-  }
-  if (attempt.result == rules::AuthResult::refused) {
-    const auto verdict = host_.authentications.note_failure(ends_.client.address, attempt.user,
-                                                            *settings_, Clock::now());
-    if (verdict.was_barred_now) {
-      host_.sink.on_event(
-          ends_, rules::SourceBarred{.mailer = mailer_id(), .duration = verdict.barred_for});
-    }
-    return verdict;
-  }
-  if (attempt.result == rules::AuthResult::accepted) {
-    const auto verdict = host_.authentications.note_success(ends_.client.address, attempt.user,
-                                                            *settings_, Clock::now());
-    if (verdict.spread_now) {
-      host_.sink.on_event(ends_, rules::AccountSpread{.mailer = mailer_id(),
-                                                      .user = make_printable(attempt.user),
-                                                      .sources = verdict.sources});
-    }
-  }
-  return {};
-}
-
-// --- flushing, time and the end
 
 net::awaitable<void> Session::flushed() {
   while (stage_ == Stage::talking && (client_.has_pending() || server_.has_pending())) {
@@ -516,6 +375,7 @@ void Session::end_session(Reason reason) {
 // over.
 void Session::start_closing(End how) {
   stage_ = Stage::closing;
+  handshake_place_.reset();
   deadline_ = Clock::now() + settings_->closing_timeout;
   client_may_go_on_.notify();
   client_.wake();
@@ -530,6 +390,7 @@ void Session::start_closing(End how) {
 void Session::abandon(Reason reason) {
   reason_ = reason;
   stage_ = Stage::closed;
+  handshake_place_.reset();
   client_may_go_on_.notify();
   client_.close();
   server_.reset();
@@ -537,8 +398,11 @@ void Session::abandon(Reason reason) {
 
 // Reads what is there, for nothing.
 bool Session::is_client_read_to_its_end() {
-  client_was_read_to_its_end_ =
-      client_was_read_to_its_end_ || is_end(client_.read(host_.buffers.read).status);
+  if (!client_was_read_to_its_end_) {
+    const Stream::ReadResult got = client_.read(host_.buffers.read);
+    wipe(std::span(host_.buffers.read).first(got.bytes.size()));
+    client_was_read_to_its_end_ = is_end(got.status);
+  }
   return client_was_read_to_its_end_;
 }
 

@@ -92,13 +92,17 @@ class Session : public std::enable_shared_from_this<Session> {
   net::awaitable<void> finish();
   bool is_client_read_to_its_end();
 
+  // session_security.cpp
   net::awaitable<void> secure_client();
   net::awaitable<void> secure_server();
   // True: it was made.
   net::awaitable<bool> handshake(Stream& stream);
+  void set_handshake_waits_for_client(bool waits);
   void finish_handshake(rules::TlsPeer peer, const Stream& stream, bool is_made);
   [[nodiscard]] const MailerTls& tls_of(rules::MailerId mailer) const;
   [[nodiscard]] rules::UpstreamTls upstream_tls(const rules::Mailer& mailer) const;
+  void begin_securing(Secure side);
+  AuthLedger::FailureVerdict judge(const AuthAttempt& attempt);
 
   void step_client();
   void take_client_bytes(std::string_view bytes);
@@ -106,8 +110,6 @@ class Session : public std::enable_shared_from_this<Session> {
   // Carries out what the step before wants.
   void act();
   void write_output();
-  void begin_securing(Secure side);
-  AuthLedger::FailureVerdict judge(const AuthAttempt& attempt);
   void set_deadline();
   void restart_deadline();
   void time_out();

@@ -182,6 +182,9 @@ TlsChannel::Status Stream::handshake_step() {
 }
 
 Stream::ReadResult Stream::read_tls(std::span<char> buffer) {
+  if (!tls_->is_established()) {
+    return {.status = Read::broken, .bytes = {}};  // OpenSSL would go on with the handshake
+  }
   const auto [status, octets] = tls_->read(buffer);
   if (status == TlsChannel::Status::wants_read) {
     watch_.was_read_empty();

@@ -40,7 +40,7 @@ void Conversation::client_bytes(std::string_view bytes, Output& out) {
 void Conversation::server_bytes(std::string_view bytes, bool is_behind, Output& out) {
   const std::string_view joined = server_.join(bytes);
   server_.keep(joined, dialogue_.on_server(joined, is_behind, out));
-  if (!client_.empty() || client_ended_) {
+  if ((!client_.empty() || client_ended_) && !out.auth_attempt) {
     resume_client({}, out);
   }
 }

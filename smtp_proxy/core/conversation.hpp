@@ -33,6 +33,8 @@ class Conversation {
     dialogue_.on_handshake_failed(peer, out);
   }
   void pause(std::chrono::seconds duration) { dialogue_.pause(duration); }
+  // Behind a step with an auth_attempt, once that was judged: what the client said meanwhile is heard.
+  void resume_client(Output& out) { resume_client({}, out); }
   void timeout(Output& out);
   void unreachable(rules::UpstreamError error, Output& out) {
     dialogue_.on_unreachable(error, out);

@@ -32,9 +32,7 @@ void Dialogue::on_client_tls(bool is_admitted, Output& out) {
     return;
   }
   phase_ = Phase::commands;
-  const Refusal refusal{.reason = Reason::too_many_handshakes};
-  report_refusal(refusal, out);
-  answer(render_reply(refusal.reason), out);
+  refuse({.reason = Reason::too_many_handshakes}, out);
 }
 
 void Dialogue::on_secured(rules::TlsPeer peer, Output& out) {

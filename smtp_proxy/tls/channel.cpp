@@ -39,6 +39,7 @@ struct TlsChannel::Link {
 
   void begin(std::size_t octets_to_read) {
     is_read_empty = false;
+    is_full = false;  // it may not be any more, and who was told so may be somebody else
     allowance = octets_to_read;
   }
 

@@ -84,7 +84,8 @@ TEST(ToLabel, HasAWordForEachEnumerator) {
                               to_label(MessageOutcome::aborted)});
   expect_distinct_snake_case({to_label(TlsPeer::client), to_label(TlsPeer::server)});
   expect_distinct_snake_case({to_label(HandshakeResult::full), to_label(HandshakeResult::resumed),
-                              to_label(HandshakeResult::failed)});
+                              to_label(HandshakeResult::failed),
+                              to_label(HandshakeResult::aborted)});
   expect_distinct_snake_case({to_label(AuthResult::accepted), to_label(AuthResult::refused),
                               to_label(AuthResult::aborted)});
   expect_distinct_snake_case(

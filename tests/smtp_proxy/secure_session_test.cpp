@@ -178,8 +178,9 @@ TEST_F(TlsWithTheClient, IsNotWaitedForLongerThanItsTime) {
   EXPECT_EQ(client_.heard, "");
 }
 
-TEST_F(TlsWithTheClient, IsPutOffWhereTooManyAreInProgress) {
-  const HandshakeLimit::Place other(handshakes_);
+TEST_F(TlsWithTheClient, IsPutOffWhereTooManyAreBeingComputed) {
+  auto other = handshakes_.take(1, [] {});
+  other->set_waits_for_client(false);
   settings_->max_handshakes = 1;
   ask();
   expect_at_client("454 4.7.0 TLS is not available right now, try again later\r\n");
@@ -187,10 +188,39 @@ TEST_F(TlsWithTheClient, IsPutOffWhereTooManyAreInProgress) {
   expect_at_server("NOOP\r\n");
 }
 
-TEST_F(TlsWithTheClient, GivesItsPlaceBack) {
-  settings_->max_handshakes = 1;
+// Else a few strangers that begin handshakes would keep everybody in clear.
+TEST_F(TlsWithTheClient, TakesThePlaceOfTheOneThatWaitsLongest) {
+  std::vector<std::string> gave_up;
+  std::optional<HandshakeLimit::Place> first;
+  std::optional<HandshakeLimit::Place> second;
+  first = handshakes_.take(2, [&] {
+    gave_up.emplace_back("first");
+    first.reset();
+  });
+  second = handshakes_.take(2, [&] { gave_up.emplace_back("second"); });
+  settings_->max_handshakes = 2;
   secure();
-  EXPECT_TRUE(run_until("it is free", [&] { return handshakes_.take(1).has_value(); }));
+  EXPECT_EQ(gave_up, std::vector<std::string>{"first"});
+}
+
+TEST_F(TlsWithTheClient, GivesWayWhereItWaitsLongest) {
+  settings_->max_handshakes = 1;
+  ask();
+  expect_at_client("220 2.0.0 ready to start TLS\r\n");
+  std::optional<HandshakeLimit::Place> other;
+  EXPECT_TRUE(run_until("it waits for its client", [&] {
+    other = handshakes_.take(1, [] {});
+    return other.has_value();
+  }));
+  ASSERT_TRUE(run_until("it is over", [&] { return client_.has_lost_its_peer; }));
+  EXPECT_EQ(client_.heard, "") << "nothing may be said in clear";
+  ASSERT_TRUE(run_until("the mailer is let go", [&] { return sink_.is_closed; }));
+  EXPECT_EQ(sink_.closed_for, rules::Reason::too_many_handshakes);
+}
+
+TEST_F(TlsWithTheClient, GivesItsPlaceBack) {
+  secure();
+  EXPECT_TRUE(run_until("it is free", [&] { return handshakes_.taken() == 0; }));
 }
 
 class AbandonedHandshake : public TlsWithTheClient, public ::testing::WithParamInterface<int> {};
@@ -206,8 +236,7 @@ TEST_P(AbandonedHandshake, LeavesNothingBehind) {
   }
   watched_.lock()->abandon(rules::Reason::shutting_down);
   ASSERT_TRUE(run_until("it is gone", [&] { return watched_.expired(); }));
-  EXPECT_FALSE(handshakes_.take(0).has_value());
-  EXPECT_TRUE(handshakes_.take(1).has_value());
+  EXPECT_EQ(handshakes_.taken(), 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Turns, AbandonedHandshake, ::testing::Range(0, 12));
@@ -305,6 +334,18 @@ TEST_F(TlsWithTheMailer, EndsTheSessionWhereItFailsAndIsNotTriedAgainSoon) {
       upstream_tls_.has_failed_lately(kLoopback, Clock::now() + UpstreamTlsMemory::kInClear));
 }
 
+TEST_F(TlsWithTheMailer, IsTriedAgainWhereOthersHadItJustBefore) {
+  upstream_tls_.note_success(kLoopback, Clock::now());
+  offer_tls();
+  server_.send("what?\r\n");
+  expect_at_client(
+      "421 4.7.5 the connection to the mail server could not be secured, try again later\r\n");
+  EXPECT_FALSE(upstream_tls_.has_failed_lately(kLoopback, Clock::now()));
+  upstream_tls_.note_failure(kLoopback, Clock::now() + UpstreamTlsMemory::kTrusted);
+  EXPECT_TRUE(
+      upstream_tls_.has_failed_lately(kLoopback, Clock::now() + UpstreamTlsMemory::kTrusted));
+}
+
 TEST_F(TlsWithTheMailer, IsGivenUpInTime) {
   settings_->handshake_timeout = std::chrono::seconds(7);
   offer_tls();
@@ -323,7 +364,8 @@ TEST_F(TlsWithTheMailer, IsNotGivenUpForAClientThatGoesAway) {
   client_.socket.close();
   client_.speaks_tls = true;
   ASSERT_TRUE(run_until("it is over", [&] { return sink_.is_closed; }));
-  EXPECT_EQ(events<rules::HandshakeEnded>().size(), 1U);
+  ASSERT_EQ(events<rules::HandshakeEnded>().size(), 1U);
+  EXPECT_EQ(events<rules::HandshakeEnded>()[0].result, rules::HandshakeResult::aborted);
   EXPECT_FALSE(upstream_tls_.has_failed_lately(kLoopback, Clock::now()));
 }
 
@@ -375,6 +417,35 @@ TEST_F(Authentication, MakesTheClientWaitWhereItFails) {
   }
   EXPECT_EQ(server_.heard, "");
   watched_.lock()->check_time(failed + std::chrono::seconds(2));
+  expect_at_server("NOOP\r\n");
+}
+
+// Also where the next one stands behind it already.
+TEST_F(Authentication, MakesWaitWhatIsHeldBehindAFailure) {
+  settings_->unauthorised_pipelining = UnauthorisedPipelining::wait;
+  begin();
+  const std::string attempt = "AUTH PLAIN " + std::string(kPlain) + "\r\n";
+  client_.send(attempt + attempt);
+  expect_at_server(attempt);
+  server_.send("535 no\r\n");
+  expect_at_client("535 no\r\n");
+  const Clock::time_point failed = Clock::now();
+  for (int i = 0; i < 100; ++i) {
+    loop_.step(Clock::now());
+    server_.read();
+  }
+  EXPECT_EQ(server_.heard, "");
+  watched_.lock()->check_time(failed + std::chrono::seconds(2));
+  expect_at_server(attempt);
+}
+
+TEST_F(Authentication, HearsWhatIsHeldBehindASuccess) {
+  settings_->unauthorised_pipelining = UnauthorisedPipelining::wait;
+  begin();
+  const std::string attempt = "AUTH PLAIN " + std::string(kPlain) + "\r\n";
+  client_.send(attempt + "NOOP\r\n");
+  expect_at_server(attempt);
+  server_.send("235 welcome\r\n");
   expect_at_server("NOOP\r\n");
 }
 

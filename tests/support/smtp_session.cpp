@@ -139,6 +139,9 @@ void SmtpSession::server(std::string_view bytes) {
   run([&] {
     auto input = std::make_unique<std::string>(bytes);
     conversation_.server_bytes(*input, false, output_);
+    if (output_.auth_attempt) {
+      conversation_.resume_client(output_);  // as the shell does once it has judged it
+    }
     input_ = std::move(input);
   });
 }
