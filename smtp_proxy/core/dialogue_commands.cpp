@@ -262,7 +262,7 @@ Dialogue::Decision Dialogue::decide(const Command& command, std::string_view lin
     case Verb::help:
       return unless_idle(AnswerHere{"214 2.0.0 see RFC 5321\r\n"});
     case Verb::starttls:
-      return decide_starttls(command);
+      return unless_idle(decide_starttls(command));
     case Verb::auth:
       return decide_auth(command);
     case Verb::forbidden:

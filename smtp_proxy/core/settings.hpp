@@ -33,7 +33,7 @@ struct Settings {
   std::size_t max_sessions_per_mailer = 10'000;
   std::size_t max_sessions_per_client = 50;  // external ones; an IPv6 client is its /64
 
-  // TLS handshakes with clients in progress, of one worker; further STARTTLS are answered 454.
+  // TLS handshakes with clients in progress, of one worker; then see HandshakeLimit.
   std::size_t max_handshakes = 500;
 
   // Failed authentications: in a session, then 421; of a stranger (an IPv6 one is its /64) within the
