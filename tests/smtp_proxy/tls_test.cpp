@@ -796,12 +796,15 @@ TEST(TlsChannel, GivesItsMemoryBack) {
     static_cast<void>(resumes(*client_tls, *server_tls, sessions));
     static_cast<void>(resumes(*client_tls, *server_tls, sessions));
   };
-  connect();
-  const std::size_t before = mallinfo2().uordblks;
-  for (int i = 0; i < 50; ++i) {
+  // What the allocator keeps for reuse grows for the first few hundred.
+  for (int i = 0; i < 600; ++i) {
     connect();
   }
-  EXPECT_LT(mallinfo2().uordblks, before + 50 * 200) << "after 50 times two connections";
+  const std::size_t before = mallinfo2().uordblks;
+  for (int i = 0; i < 100; ++i) {
+    connect();
+  }
+  EXPECT_LT(mallinfo2().uordblks, before + 100 * 200) << "after 100 times two connections";
 }
 
 RC_GTEST_PROP(TlsChannel, UnderstandsAStreamHoweverItIsCut, ()) {
