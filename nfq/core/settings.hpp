@@ -13,6 +13,10 @@ enum class OnFailure : std::uint8_t {
          // are
 };
 
+[[nodiscard]] constexpr const char* to_label(OnFailure on_failure) {
+  return on_failure == OnFailure::closed ? "closed" : "open";
+}
+
 struct Settings {
   std::uint16_t queue_base = 25;
   std::uint16_t queue_count = 1;                           // one a worker
