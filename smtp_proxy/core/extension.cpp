@@ -357,12 +357,19 @@ void narrow_to(const EhloView& view, std::string_view reply, Extensions& offered
 // Lines of a reply, the last of them marked as such (RFC 5321 4.2.1).
 class ReplyLines {
  public:
-  explicit ReplyLines(std::string& text) : text_(text) {}
+  ReplyLines(std::string_view code, std::string& text) : code_(code), text_(text) {}
 
   void add(std::string_view line) {
     mark_last('-');
     last_ = text_.size();
     text_ += line;
+  }
+  void add_new(std::string_view keyword, std::string_view parameters = {}) {
+    add(code_);
+    text_ += ' ';
+    text_ += keyword;
+    text_ += parameters;
+    text_ += "\r\n";
   }
   void mark_last(char separator) {
     if (text_.size() - last_ > kBareLineOctets) {
@@ -374,6 +381,7 @@ class ReplyLines {
 
  private:
   static constexpr std::size_t kBareLineOctets = 5;  // "250\r\n" has no separator
+  std::string_view code_;
   std::string& text_;
   std::size_t last_ = 0;
 };
@@ -390,8 +398,7 @@ FilteredEhlo filter_ehlo(std::string_view reply, const EhloView& view) {
   FilteredEhlo filtered;
   learn_extensions(reply, filtered);
   narrow_to(view, reply, filtered.offered);
-  const std::string code(reply.substr(0, 3));
-  ReplyLines lines(filtered.text);
+  ReplyLines lines(reply.substr(0, 3), filtered.text);
   lines.add(take_reply_line(reply));
   while (!reply.empty()) {
     const std::string_view line = take_reply_line(reply);
@@ -402,12 +409,12 @@ FilteredEhlo filter_ehlo(std::string_view reply, const EhloView& view) {
     if (spec->extension != Extension::auth) {
       lines.add(line);
     } else if (const std::string mechanisms = mechanisms_of(line); !mechanisms.empty()) {
-      lines.add(code + " AUTH" + mechanisms + "\r\n");
+      lines.add_new("AUTH", mechanisms);
     }
   }
   if (view.starttls == StarttlsView::added) {
     filtered.offered.add(Extension::starttls);
-    lines.add(code + " STARTTLS\r\n");
+    lines.add_new("STARTTLS");
   }
   lines.mark_last(' ');
   return filtered;
