@@ -115,7 +115,8 @@ class Scene {
 
   [[nodiscard]] std::uint8_t next_handshake() {
     const std::size_t index = handshakes_++;
-    return index < plan_.handshakes.size() ? plan_.handshakes[index] % 8 : 0;
+    return static_cast<std::uint8_t>(index < plan_.handshakes.size() ? plan_.handshakes[index] % 8U
+                                                                     : 0U);
   }
 
   void begin_handshake(Secure with) {

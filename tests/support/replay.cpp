@@ -53,7 +53,7 @@ std::string first_word(std::string_view line) {
 
 bool is_idle(std::string_view verb) {
   return verb == "NOOP" || verb == "RSET" || verb == "VRFY" || verb == "HELP" || verb == "EHLO" ||
-         verb == "HELO";
+         verb == "HELO" || verb == "STARTTLS";
 }
 
 // What a client said may stand in the reply, but not at its end.
