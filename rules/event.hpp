@@ -2,6 +2,7 @@
 // shows.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -27,8 +28,13 @@ struct Ends {
   Endpoint server;
 };
 
+using MacAddress = std::array<std::uint8_t, 6>;
+
 struct FlowDecided {
   FlowDecision decision;
+  // Of the host that sent the packet to this router: the source itself, or a router before it.
+  // None: the link has no such addresses.
+  std::optional<MacAddress> sent_by{};
 };
 
 struct SessionOpened {

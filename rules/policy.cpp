@@ -9,6 +9,9 @@ void Policy::add_mailer(Mailer mailer) {
   for (const IpAddress& address : mailer.addresses) {
     mailer_by_address_.emplace(address, mailers_.size());
   }
+  for (const IpAddress& address : mailer.published_as) {
+    mailer_by_address_.emplace(address, mailers_.size());
+  }
   mailers_.push_back(std::move(mailer));
 }
 

@@ -63,6 +63,9 @@ struct Mailer {
   MailerId id = 0;
   std::string name;
   std::vector<IpAddress> addresses;
+  // The router's own addresses that stand for it; what comes for them goes to the first address of
+  // the same family.
+  std::vector<IpAddress> published_as{};
   DomainSet domains;  // what strangers may write to
   bool authenticated_relay = false;
   bool auth_requires_tls = true;  // else AUTH is shown in clear, too
@@ -88,7 +91,7 @@ class Policy {
 
   void add_mailer(Mailer mailer);
   [[nodiscard]] const std::vector<Mailer>& mailers() const { return mailers_; }
-  // nullptr: no managed mailer has this address.
+  // nullptr: no managed mailer has this address, or is published as it.
   [[nodiscard]] const Mailer* mailer_at(const IpAddress& address) const;
   [[nodiscard]] bool is_local_domain(std::string_view normalised) const;
 

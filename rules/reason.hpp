@@ -17,6 +17,7 @@ enum class Reason : std::uint8_t {
   unmanaged_destination,
   unmanaged_sender,
   translated_source,
+  impossible_source,
   malformed_packet,
   rate_limited,
   // recipients and senders
@@ -84,6 +85,7 @@ inline constexpr std::array kReasons{
     ReasonInfo{Reason::unmanaged_destination, "unmanaged_destination", 0, "", "the destination is no managed mailer"},
     ReasonInfo{Reason::unmanaged_sender, "unmanaged_sender", 0, "", "the sending host is no managed mailer"},
     ReasonInfo{Reason::translated_source, "translated_source", 0, "", "an internal address arrived on an external interface"},
+    ReasonInfo{Reason::impossible_source, "impossible_source", 0, "", "no host can have this source address"},
     ReasonInfo{Reason::malformed_packet, "malformed_packet", 0, "", "the packet cannot be parsed"},
     ReasonInfo{Reason::rate_limited, "rate_limited", 421, "4.7.0", "too many connections"},
     ReasonInfo{Reason::relay_denied, "relay_denied", 550, "5.7.1", "relay access denied"},
