@@ -7,7 +7,6 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -26,7 +25,6 @@ namespace json = boost::json;
 
 constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 constexpr std::chrono::seconds kWatchInterval{1};
-constexpr std::chrono::seconds kCertificateInterval{5};
 
 // A session takes two descriptors. The kernel's hard limit is the only one that should count.
 void raise_descriptor_limit() {
@@ -53,10 +51,7 @@ App::App(std::filesystem::path file, Config config, MailerIds mailer_ids)
       mailer_ids_(std::move(mailer_ids)),
       log_(config_.log),
       signals_(context_, SIGHUP, SIGTERM, SIGINT),
-      watch_(context_),
-      policy_route_(config_.datapath) {
-  certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
-}
+      watch_(context_) {}
 
 App::~App() = default;
 
@@ -73,16 +68,10 @@ void App::start() {
   std::signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
   control_.emplace(context_, config_.control_socket, *this);
-  for (unsigned i = 0; i < config_.workers; ++i) {
-    workers_.push_back(std::make_unique<Worker>(static_cast<std::uint16_t>(i), config_, ledger_,
-                                                authentications_, log_));
-  }
-  policy_route_.install();
-  firewall_.emplace(config_.datapath);
-  firewall_->install(*config_.policy);
-  for (const auto& worker : workers_) {
-    worker->start();
-  }
+  proxy_.emplace(config_, log_);
+  packet_filter_.emplace(config_, proxy_->barred_sources(), log_);
+  packet_filter_->start(config_);
+  proxy_->start();
   start_new_day();
   note_reload(true, "configuration loaded at start");
   net::co_spawn(context_, [this]() { return obey_signals(); }, net::detached);
@@ -93,16 +82,17 @@ void App::announce_start() {
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());
   }
-  if (!policy_route_.ipv6_missing().empty()) {
-    log_.line(LogLevel::warning, "IPv6 is not guarded", {{"cause", policy_route_.ipv6_missing()}});
+  if (!packet_filter_->ipv6_missing().empty()) {
+    log_.line(LogLevel::warning, "IPv6 is not guarded",
+              {{"cause", packet_filter_->ipv6_missing()}});
   }
   const bool observes = config_.policy->observe;
   log_.line(observes ? LogLevel::warning : LogLevel::info,
             observes ? "posternd observes port 25, nothing is refused" : "posternd guards port 25",
             {{"version", std::string(kVersion)},
              {"mailers", std::to_string(config_.policy->mailers().size())},
-             {"workers", std::to_string(workers_.size())},
-             {"queue_form", to_label(firewall_->form())},
+             {"workers", std::to_string(config_.workers)},
+             {"queue_form", to_label(packet_filter_->queue_form())},
              {"on_failure", to_label(config_.datapath.on_failure)}});
   sd_notifyf(0, "READY=1\nSTATUS=%s port 25 for %zu mailers",
              observes ? "nothing is refused: only observing" : "guarding",
@@ -110,16 +100,8 @@ void App::announce_start() {
 }
 
 void App::stop() {
-  for (const auto& worker : workers_) {
-    worker->stop();
-  }
-  // Workers first, kernel second: a packet that arrives in between waits for nobody and is dropped, not let through.
-  if (const auto removed = firewall_->remove(); !removed) {
-    log_.line(LogLevel::error, "the rules could not be removed", {{"cause", removed.error()}});
-  }
-  if (const auto removed = policy_route_.remove(); !removed) {
-    log_.line(LogLevel::error, "the routes could not be removed", {{"cause", removed.error()}});
-  }
+  proxy_->stop();
+  packet_filter_->stop();
   log_.line(LogLevel::info, "posternd has stopped");
 }
 
@@ -147,15 +129,7 @@ void App::begin_drain() {
   }
   log_.line(LogLevel::info, "draining: sessions may end, new ones are answered 421");
   sd_notify(0, "STOPPING=1\nSTATUS=draining");
-  for (const auto& worker : workers_) {
-    worker->drain([this]() { net::post(context_, [this]() { on_worker_drained(); }); });
-  }
-}
-
-void App::on_worker_drained() {
-  if (++workers_drained_ == workers_.size()) {
-    context_.stop();
-  }
+  proxy_->drain([this]() { net::post(context_, [this]() { context_.stop(); }); });
 }
 
 // A watchdog that only shows that the main thread lives would be a lie: every worker has to answer.
@@ -166,54 +140,12 @@ net::awaitable<void> App::keep_watch() {
     if (error) {
       co_return;
     }
-    bool all_answered = true;
-    for (const auto& worker : workers_) {
-      all_answered = worker->ping() && all_answered;
-    }
-    if (all_answered) {
+    const bool proxy_answered = proxy_->ping();
+    if (packet_filter_->ping() && proxy_answered) {
       sd_notify(0, "WATCHDOG=1");
     }
     start_new_day();
-    look_after_certificates();
-  }
-}
-
-void App::look_after_certificates() try {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - certificates_looked_at_ < kCertificateInterval) {
-    return;
-  }
-  certificates_looked_at_ = now;
-  const CertificateWatch::Found found = certificates_.look(std::chrono::system_clock::now());
-  if (found.contexts != nullptr) {
-    config_.tls = found.contexts;
-    for (const auto& worker : workers_) {
-      worker->use(config_);
-    }
-  }
-  for (const CertificateWatch::Renewal& renewal : found.renewals) {
-    log_renewal(renewal);
-  }
-} catch (const std::exception& error) {
-  // No memory, say. The next look tries again.
-  log_.line(LogLevel::error, "certificates could not be looked after", {{"cause", error.what()}});
-}
-
-void App::log_renewal(const CertificateWatch::Renewal& renewal) {
-  for (const std::string& problem : renewal.problems) {
-    log_.line(renewal.was_taken ? LogLevel::warning : LogLevel::error,
-              renewal.was_taken ? "of the new certificate" : "the old certificate stays in use",
-              {{"mailer", renewal.mailer_name}, {"cause", problem}});
-  }
-  if (!renewal.was_taken) {
-    return;
-  }
-  for (const CertificateReport& certificate : report_certificates(renewal.mailer)) {
-    log_.line(LogLevel::info, "a new certificate is in use",
-              {{"mailer", renewal.mailer_name},
-               {"certificate", certificate.file},
-               {"names", fmt::format("{}", fmt::join(certificate.names, " "))},
-               {"days_left", std::to_string(certificate.days_left)}});
+    proxy_->look_after_certificates();
   }
 }
 
@@ -242,7 +174,7 @@ std::string App::reload() try {
   if (const Diagnostics problems = check_reload(*loaded); !problems.empty()) {
     return refuse_reload(problems);
   }
-  if (const auto updated = firewall_->update(*loaded->policy); !updated) {
+  if (const auto updated = packet_filter_->update_kernel(*loaded->policy); !updated) {
     return refuse_reload(
         {{.file = file_.string(), .message = "nft refused the new sets: " + updated.error()}});
   }
@@ -278,10 +210,8 @@ Diagnostics App::check_reload(const Config& config) const {
 void App::apply(Config config) {
   config_ = std::move(config);
   log_.use(config_.log);
-  certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
-  for (const auto& worker : workers_) {
-    worker->use(config_);
-  }
+  packet_filter_->use(config_);
+  proxy_->use(config_);
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());
   }

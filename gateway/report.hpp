@@ -53,6 +53,15 @@ struct MailerReport {
   std::vector<CertificateReport> certificates;
 };
 
+// What the proxy's half of the daemon tells.
+struct ProxyReport {
+  std::vector<std::uint64_t> sessions;  // by worker
+  std::vector<MailerReport> mailers;    // in the order of the policy's
+  RecipientMatrix recipients{};
+  std::vector<std::string> problems;
+  std::vector<std::string> certificate_problems;
+};
+
 using CountsByReason = std::vector<std::pair<std::string, std::uint64_t>>;
 
 struct SessionLimits {

@@ -1,0 +1,121 @@
+#include "gateway/packet_filter.hpp"
+
+#include <fmt/format.h>
+
+#include "nfq/queue.hpp"
+
+namespace postern::gateway {
+
+PacketFilter::PacketFilter(const Config& config, const rules::SourceFilter& filter, Log& log)
+    : log_(log), policy_route_(config.datapath) {
+  for (unsigned i = 0; i < config.workers; ++i) {
+    workers_.push_back(
+        std::make_unique<PacketWorker>(static_cast<std::uint16_t>(i), config, filter, log));
+  }
+}
+
+void PacketFilter::start(const Config& config) {
+  policy_route_.install();
+  firewall_.emplace(config.datapath);
+  firewall_->install(*config.policy);
+  for (const auto& worker : workers_) {
+    worker->start();
+  }
+}
+
+std::expected<void, std::string> PacketFilter::update_kernel(const rules::Policy& policy) {
+  return firewall_->update(policy);
+}
+
+void PacketFilter::use(const Config& config) {
+  for (const auto& worker : workers_) {
+    worker->use(config);
+  }
+}
+
+void PacketFilter::stop() {
+  for (const auto& worker : workers_) {
+    worker->stop();
+  }
+  if (const auto removed = firewall_->remove(); !removed) {
+    log_.line(LogLevel::error, "the rules could not be removed", {{"cause", removed.error()}});
+  }
+  if (const auto removed = policy_route_.remove(); !removed) {
+    log_.line(LogLevel::error, "the routes could not be removed", {{"cause", removed.error()}});
+  }
+}
+
+bool PacketFilter::ping() {
+  bool all_answered = true;
+  for (const auto& worker : workers_) {
+    all_answered = worker->ping() && all_answered;
+  }
+  return all_answered;
+}
+
+std::vector<WorkerReport> PacketFilter::report_workers() const {
+  std::vector<WorkerReport> reports;
+  for (const auto& worker : workers_) {
+    const nfq::QueueDrops drops =
+        nfq::queue_drops(worker->queue_number()).value_or(nfq::QueueDrops{});
+    reports.push_back({.index = static_cast<std::uint16_t>(reports.size()),
+                       .queue = worker->queue_number(),
+                       .packets = worker->packets(),
+                       .enobufs = worker->overruns(),
+                       .kernel_queue_dropped = drops.queue_full,
+                       .kernel_user_dropped = drops.receiver_full});
+  }
+  return reports;
+}
+
+void PacketFilter::add_problems(std::vector<std::string>& problems) const {
+  for (const auto& worker : workers_) {
+    if (!worker->is_responsive()) {
+      problems.push_back(
+          fmt::format("the thread of queue {} does not answer", worker->queue_number()));
+    }
+  }
+  if (!ipv6_missing().empty()) {
+    problems.push_back("IPv6 is not guarded: " + ipv6_missing());
+  }
+  // A table that somebody else flushed guards nothing, however well the rest is.
+  if (const auto kernel = nfq::kernel_counters(); !kernel) {
+    problems.push_back(
+        "the nft table inet postern is not there, port 25 is not guarded; restart posternd: " +
+        kernel.error());
+  }
+}
+
+void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples& samples) const {
+  for (const auto& worker : workers_) {
+    worker->counters().collect(mailer_names, samples);
+    const std::string queue = std::to_string(worker->queue_number());
+    const nfq::QueueDrops drops =
+        nfq::queue_drops(worker->queue_number()).value_or(nfq::QueueDrops{});
+    samples[{"postern_queue_packets_dropped_total", {{"queue", queue}, {"where", "queue_full"}}}] +=
+        drops.queue_full;
+    samples[{"postern_queue_packets_dropped_total",
+             {{"queue", queue}, {"where", "receiver_full"}}}] += drops.receiver_full;
+  }
+  if (const auto kernel = nfq::kernel_counters()) {
+    for (const nfq::KernelCounter& counter : *kernel) {
+      samples[{"postern_kernel_packets_total", {{"counter", counter.name}}}] += counter.packets;
+    }
+  }
+}
+
+void PacketFilter::add_blocked(BlockedTotals& totals) const {
+  for (const auto& worker : workers_) {
+    worker->counters().add_blocked_by_reason(totals);
+  }
+}
+
+std::vector<const BlockedLog*> PacketFilter::blocked_logs() const {
+  std::vector<const BlockedLog*> logs;
+  for (const auto& worker : workers_) {
+    logs.push_back(&worker->recorder().blocked());
+  }
+  return logs;
+}
+
+}  // namespace postern::gateway

@@ -1,0 +1,54 @@
+// One worker of the packet policy: a thread that answers one netfilter queue, and what is told of its flows.
+// Errors:   the constructor throws std::system_error when the queue cannot be opened.
+// Threads:  one owner; readers as EventRecorder says.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include <cstdint>
+#include <memory>
+
+#include "gateway/config.hpp"
+#include "gateway/event_recorder.hpp"
+#include "gateway/log.hpp"
+#include "gateway/worker_thread.hpp"
+#include "nfq/queue.hpp"
+#include "rules/source_filter.hpp"
+
+namespace postern::gateway {
+
+class PacketWorker {
+ public:
+  // `filter` is that of all workers. It and `log` must outlive this one.
+  PacketWorker(std::uint16_t index, const Config& config, const rules::SourceFilter& filter,
+               Log& log);
+  ~PacketWorker();
+  PacketWorker(const PacketWorker&) = delete;
+  PacketWorker& operator=(const PacketWorker&) = delete;
+
+  void start();
+  void use(const Config& config);
+  void stop() { thread_.stop(); }
+  bool ping() { return thread_.ping(); }
+  [[nodiscard]] bool is_responsive() const { return thread_.is_responsive(); }
+
+  [[nodiscard]] std::uint16_t queue_number() const { return queue_.number(); }
+  [[nodiscard]] std::uint64_t packets() const { return packets_.get(); }
+  [[nodiscard]] std::uint64_t overruns() const { return overruns_.get(); }
+  [[nodiscard]] const EventRecorder& recorder() const { return recorder_; }
+  [[nodiscard]] const Counters& counters() const { return recorder_.counters(); }
+
+ private:
+  boost::asio::awaitable<void> judge_packets();
+
+  EventRecorder recorder_;
+  Counter packets_;
+  Counter overruns_;
+  std::shared_ptr<const rules::Policy> policy_;
+  const rules::SourceFilter& filter_;
+  WorkerThread thread_;
+  nfq::Queue queue_;
+  smtp_proxy::Watch watch_;
+};
+
+}  // namespace postern::gateway

@@ -1,0 +1,68 @@
+// The proxy's half of the daemon: workers with sessions, what they share, and the certificates they use. It reads what
+// strangers send, and has nothing to do with the kernel's rules.
+// Errors:   the constructor throws std::system_error when a listener cannot be opened.
+// Threads:  one owner.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gateway/blocked.hpp"
+#include "gateway/certificate_watch.hpp"
+#include "gateway/config.hpp"
+#include "gateway/counters.hpp"
+#include "gateway/log.hpp"
+#include "gateway/report.hpp"
+#include "gateway/session_worker.hpp"
+#include "rules/source_filter.hpp"
+#include "smtp_proxy/auth_ledger.hpp"
+#include "smtp_proxy/session_ledger.hpp"
+
+namespace postern::gateway {
+
+class ProxyPool {
+ public:
+  // Listens. `log` must outlive this one.
+  ProxyPool(const Config& config, Log& log);
+
+  void start();
+  void use(const Config& config);
+  // `when_done` is called once, on the thread of the worker that was the last.
+  void drain(std::function<void()> when_done);
+  void stop();
+
+  // Whether every worker answered the ping before this one.
+  bool ping();
+  // To be called now and then: takes renewed certificates into use.
+  void look_after_certificates();
+
+  // Who is refused for guessed passwords.
+  [[nodiscard]] const rules::SourceFilter& barred_sources() const { return authentications_; }
+
+  [[nodiscard]] ProxyReport report() const;
+  void collect(const std::vector<std::string>& mailer_names, Samples& samples) const;
+  void add_blocked(BlockedTotals& totals) const;
+  [[nodiscard]] std::vector<const BlockedLog*> blocked_logs() const;
+
+ private:
+  void log_renewal(const CertificateWatch::Renewal& renewal);
+  [[nodiscard]] MailerReport report_mailer(const rules::Mailer& mailer) const;
+  [[nodiscard]] std::vector<CertificateReport> report_certificates(rules::MailerId mailer) const;
+
+  Log& log_;
+  Config config_;
+  CertificateWatch certificates_;
+  std::chrono::steady_clock::time_point certificates_looked_at_;
+  smtp_proxy::SessionLedger ledger_;  // the workers' in common, as is the next
+  smtp_proxy::AuthLedger authentications_;
+  std::atomic<std::size_t> workers_drained_ = 0;
+  std::vector<std::unique_ptr<SessionWorker>> workers_;
+};
+
+}  // namespace postern::gateway

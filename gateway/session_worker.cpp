@@ -1,0 +1,51 @@
+#include "gateway/session_worker.hpp"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <utility>
+
+namespace postern::gateway {
+namespace {
+
+smtp_proxy::SessionSettings session_settings(const Config& config) {
+  return {.policy = config.policy,
+          .smtp = std::make_shared<const smtp_proxy::Settings>(config.smtp),
+          .tls = config.tls};
+}
+
+}  // namespace
+
+SessionWorker::SessionWorker(std::uint16_t index, const Config& config,
+                             smtp_proxy::SessionLedger& ledger,
+                             smtp_proxy::AuthLedger& authentications, Log& log)
+    : index_(index),
+      recorder_(log, config.policy),
+      proxy_(thread_.loop(), config.datapath.proxy_ports, session_settings(config), ledger,
+             authentications, recorder_) {}
+
+// The thread must end before what it works on goes.
+SessionWorker::~SessionWorker() {
+  thread_.stop();
+}
+
+void SessionWorker::start() {
+  proxy_.start();
+  thread_.start(fmt::format("sessions-{}", index_),
+                [this](smtp_proxy::Clock::time_point now) { proxy_.check_time(now); });
+}
+
+void SessionWorker::use(const Config& config) {
+  thread_.loop().post(
+      [this, policy = config.policy, settings = session_settings(config)]() mutable {
+        recorder_.use(std::move(policy));
+        proxy_.use(std::move(settings));
+      });
+}
+
+void SessionWorker::drain(std::function<void()> when_done) {
+  thread_.loop().post(
+      [this, done = std::move(when_done)]() mutable { proxy_.drain(std::move(done)); });
+}
+
+}  // namespace postern::gateway

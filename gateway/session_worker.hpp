@@ -1,0 +1,48 @@
+// One worker of the proxy: a thread with the sessions that the kernel gave it, and what is told of them. What it shares
+// with the others is posted to it as a value, but for the two ledgers.
+// Errors:   the constructor throws std::system_error when a listener cannot be opened.
+// Threads:  one owner; readers as EventRecorder says.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "gateway/config.hpp"
+#include "gateway/event_recorder.hpp"
+#include "gateway/log.hpp"
+#include "gateway/worker_thread.hpp"
+#include "smtp_proxy/auth_ledger.hpp"
+#include "smtp_proxy/proxy.hpp"
+#include "smtp_proxy/session_ledger.hpp"
+
+namespace postern::gateway {
+
+class SessionWorker {
+ public:
+  // The ledgers are those of all workers. They and `log` must outlive this one.
+  SessionWorker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
+                smtp_proxy::AuthLedger& authentications, Log& log);
+  ~SessionWorker();
+  SessionWorker(const SessionWorker&) = delete;
+  SessionWorker& operator=(const SessionWorker&) = delete;
+
+  void start();
+  void use(const Config& config);
+  // `when_done` is called on the worker's thread.
+  void drain(std::function<void()> when_done);
+  void stop() { thread_.stop(); }
+  bool ping() { return thread_.ping(); }
+  [[nodiscard]] bool is_responsive() const { return thread_.is_responsive(); }
+
+  [[nodiscard]] std::uint16_t index() const { return index_; }
+  [[nodiscard]] const EventRecorder& recorder() const { return recorder_; }
+  [[nodiscard]] const Counters& counters() const { return recorder_.counters(); }
+
+ private:
+  std::uint16_t index_;
+  EventRecorder recorder_;
+  WorkerThread thread_;
+  smtp_proxy::Proxy proxy_;
+};
+
+}  // namespace postern::gateway
