@@ -76,7 +76,6 @@ class Session : public std::enable_shared_from_this<Session> {
   // the other would go on where nobody watches the time.
   void abandon(rules::Reason reason);
 
-  [[nodiscard]] bool holds_client_bytes() const { return conversation_.holds_client_bytes(); }
   [[nodiscard]] rules::MailerId mailer_id() const { return conversation_.dialogue().mailer().id; }
 
  private:

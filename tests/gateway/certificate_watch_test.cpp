@@ -9,7 +9,7 @@
 #include <map>
 #include <string>
 
-#include "tests/gateway/temporary_directory.hpp"
+#include "tests/support/temporary_folder.hpp"
 #include "tests/support/wait.hpp"
 
 namespace postern::gateway {
@@ -197,10 +197,10 @@ TEST_F(CertificateWatchTest, ForgetsItsProblemsAtAReload) {
 // --- stat(2) --------------------------------------------------------------------------------------
 
 TEST(LookAt, SeesAChangeOfContentOfModeAndOfWhereALinkLeads) {
-  const tests::TemporaryDirectory directory;
-  const std::filesystem::path first = directory.write("first", "a");
-  const std::filesystem::path second = directory.write("second", "a");
-  const std::filesystem::path link = directory.path() / "link";
+  const postern::testing::TemporaryFolder folder;
+  const std::filesystem::path first = folder.write("first", "a");
+  const std::filesystem::path second = folder.write("second", "a");
+  const std::filesystem::path link = folder.path() / "link";
   EXPECT_EQ(look_at(link).error, ENOENT);
   std::filesystem::create_symlink(first, link);
   const FileState before = look_at(link);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gateway/config.hpp"
+#include "tests/gateway/configurations.hpp"
 
 namespace postern::gateway {
 namespace {
@@ -27,14 +28,6 @@ struct Row {
 
 void PrintTo(const Row& row, std::ostream* out) {
   *out << row.name;
-}
-
-std::string all_of(const Diagnostics& diagnostics) {
-  std::string out;
-  for (const Diagnostic& diagnostic : diagnostics) {
-    out += diagnostic.to_string() + "\n";
-  }
-  return out;
 }
 
 bool has_error(const std::string& said) {

@@ -10,29 +10,13 @@
 
 #include "gateway/control_socket_path.hpp"
 #include "gateway/host.hpp"
-#include "tests/gateway/temporary_directory.hpp"
+#include "tests/gateway/configurations.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace postern::gateway {
 namespace {
 
 using namespace std::chrono_literals;
-
-const std::string kLeast = R"([network]
-external_interfaces = ["wan0"]
-internal_networks = ["203.0.113.0/24"]
-[[mailer]]
-name = "mx1"
-addresses = ["203.0.113.25"]
-domains = ["example.org"]
-)";
-
-std::string all_of(const Diagnostics& diagnostics) {
-  std::string out;
-  for (const Diagnostic& diagnostic : diagnostics) {
-    out += diagnostic.to_string() + "\n";
-  }
-  return out;
-}
 
 // Fails the test, and yields defaults, if `toml` is not valid.
 Config valid(const std::string& toml, MailerIds& ids) {
@@ -222,19 +206,19 @@ domains = ["example.org"]
 }
 
 // A mailer whose domains stand in a file beside the configuration.
-class DomainsFile : public testing::Test {
+class DomainsFile : public ::testing::Test {
  protected:
   std::expected<Config, Diagnostics> load(std::string_view domains) {
-    directory_.write("mx1.domains", domains);
+    folder_.write("mx1.domains", domains);
     std::string toml = kLeast;
     const std::string inline_domains = "domains = [\"example.org\"]\n";
     toml.replace(toml.find(inline_domains), inline_domains.size(),
                  inline_domains + "domains_file = \"mx1.domains\"\n");
-    return load_config(directory_.write("postern.toml", toml), ids_, Certificates::load);
+    return load_config(folder_.write("postern.toml", toml), ids_, Certificates::load);
   }
-  [[nodiscard]] std::string file() const { return (directory_.path() / "mx1.domains").string(); }
+  [[nodiscard]] std::string file() const { return (folder_.path() / "mx1.domains").string(); }
 
-  tests::TemporaryDirectory directory_;
+  postern::testing::TemporaryFolder folder_;
   MailerIds ids_;
 };
 
@@ -302,12 +286,12 @@ TEST(LoadConfig, SaysWhyAFileCannotBeRead) {
 }
 
 TEST(ControlSocketPath, IsReadWithoutJudgingTheRest) {
-  const tests::TemporaryDirectory directory;
-  EXPECT_EQ(control_socket_path(directory.write("a", "x = 1\n[gateway]\ncontrol_socket = \"/s\"")),
+  const postern::testing::TemporaryFolder folder;
+  EXPECT_EQ(control_socket_path(folder.write("a", "x = 1\n[gateway]\ncontrol_socket = \"/s\"")),
             "/s");
-  EXPECT_EQ(control_socket_path(directory.write("b", "[gateway]\n")), std::nullopt);
-  EXPECT_EQ(control_socket_path(directory.write("c", "[gateway\n")), std::nullopt);
-  EXPECT_EQ(control_socket_path(directory.path() / "none"), std::nullopt);
+  EXPECT_EQ(control_socket_path(folder.write("b", "[gateway]\n")), std::nullopt);
+  EXPECT_EQ(control_socket_path(folder.write("c", "[gateway\n")), std::nullopt);
+  EXPECT_EQ(control_socket_path(folder.path() / "none"), std::nullopt);
 }
 
 TEST(CheckAgainstHost, RefusesTheRoutersOwnAddress) {

@@ -11,31 +11,16 @@
 
 #include "gateway/certificate_watch.hpp"
 #include "gateway/config.hpp"
+#include "tests/gateway/configurations.hpp"
 #include "tests/support/certificates.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace postern::gateway {
 namespace {
 
-const std::string kMailer = R"([network]
-external_interfaces = ["wan0"]
-internal_networks = ["203.0.113.0/24"]
-[[mailer]]
-name = "mx1"
-addresses = ["203.0.113.25"]
-domains = ["example.org"]
-)";
-
-std::string all_of(const Diagnostics& diagnostics) {
-  std::string out;
-  for (const Diagnostic& diagnostic : diagnostics) {
-    out += diagnostic.to_string() + "\n";
-  }
-  return out;
-}
-
 struct Row {
   std::string name;
-  std::string toml;  // behind kMailer, from line 8 on
+  std::string toml;  // behind kLeast, from line 8 on
   std::string said;
 };
 
@@ -48,7 +33,7 @@ class TlsMistake : public ::testing::TestWithParam<Row> {};
 TEST_P(TlsMistake, IsNamedWithItsPlaceAndRemedy) {
   MailerIds ids;
   const auto config =
-      parse_config(kMailer + GetParam().toml, "postern.toml", ids, Certificates::leave);
+      parse_config(kLeast + GetParam().toml, "postern.toml", ids, Certificates::leave);
   EXPECT_EQ(all_of(config ? config->warnings : config.error()), GetParam().said);
   EXPECT_EQ(config.has_value(), !GetParam().said.contains(": error: "));
 }
@@ -205,7 +190,7 @@ INSTANTIATE_TEST_SUITE_P(Config, TlsMistake, ::testing::ValuesIn(kRows),
 // Fails the test if `toml` is not valid, or warned of.
 Config valid(const std::string& toml) {
   MailerIds ids;
-  auto config = parse_config(kMailer + toml, "/etc/postern/postern.toml", ids, Certificates::leave);
+  auto config = parse_config(kLeast + toml, "/etc/postern/postern.toml", ids, Certificates::leave);
   EXPECT_EQ(all_of(config ? config->warnings : config.error()), "");
   return config ? std::move(*config) : Config{.policy = std::make_shared<rules::Policy>()};
 }
@@ -253,7 +238,7 @@ authenticated_relay = true
 TEST(ConfigTls, LeavesTheMailersSideInClearWherePassed) {
   MailerIds ids;
   const auto config =
-      parse_config(kMailer + "starttls = \"pass\"\n", "postern.toml", ids, Certificates::leave);
+      parse_config(kLeast + "starttls = \"pass\"\n", "postern.toml", ids, Certificates::leave);
   ASSERT_TRUE(config);
   EXPECT_EQ(config->policy->mailers().at(0).upstream_tls, rules::UpstreamTls::off);
   EXPECT_FALSE(config->tls_sources.at(0).upstream);
@@ -299,7 +284,7 @@ class CertificateFilesOfConfig : public ::testing::Test {
     files_.write(name + ".key", made.key_pem());
   }
   std::expected<Config, Diagnostics> load(const std::string& toml) {
-    return load_config(files_.write("postern.toml", kMailer + toml), ids_, Certificates::load);
+    return load_config(files_.write("postern.toml", kLeast + toml), ids_, Certificates::load);
   }
   [[nodiscard]] std::string path(const std::string& name) const {
     return (files_.path() / name).string();
@@ -332,7 +317,7 @@ private_key = "mx1.key"
 
 TEST_F(CertificateFilesOfConfig, AreNotLookedAtForWhoOnlyAsksAboutThePolicy) {
   const auto config =
-      parse_config(kMailer + "starttls = \"terminate\"\ncertificate = \"a\"\nprivate_key = \"b\"\n",
+      parse_config(kLeast + "starttls = \"terminate\"\ncertificate = \"a\"\nprivate_key = \"b\"\n",
                    path("postern.toml"), ids_, Certificates::leave);
   ASSERT_TRUE(config);
   EXPECT_EQ(config->tls->at(0).towards_clients, nullptr);

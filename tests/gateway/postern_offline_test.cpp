@@ -1,60 +1,19 @@
 // The commands of `postern` that need no daemon, run as the program that is installed.
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "tests/gateway/configurations.hpp"
+#include "tests/gateway/postern_fixture.hpp"
 #include "tests/gateway/program.hpp"
-#include "tests/gateway/temporary_directory.hpp"
-#include "tests/support/certificates.hpp"
 
 namespace postern::gateway {
 namespace {
 
 using tests::Finished;
 
-class Postern : public ::testing::Test {
- protected:
-  static Finished postern(std::vector<std::string> arguments) {
-    return tests::run({.program = POSTERN_PROGRAM, .arguments = std::move(arguments)});
-  }
-
-  Finished explain(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {"explain", "--config", config_});
-    return postern(std::move(arguments));
-  }
-
-  // A configuration that only observes.
-  std::string observing() {
-    return directory_.write("observing.toml", R"([network]
-external_interfaces = ["wan0"]
-internal_networks = ["203.0.113.0/24"]
-[[mailer]]
-name = "mx1"
-addresses = ["203.0.113.25"]
-domains = ["example.org"]
-[gateway]
-observe = true
-)");
-  }
-
-  tests::TemporaryDirectory directory_;
-  std::string config_ = directory_.write("postern.toml", R"([network]
-external_interfaces = ["wan0", "wan1"]
-internal_networks = ["203.0.113.0/24", "2001:db8:2::/48", "10.1.0.0/16"]
-[[mailer]]
-name = "mx1"
-addresses = ["203.0.113.25", "2001:db8:2::25"]
-domains = ["example.org", "*.example.org"]
-[[mailer]]
-name = "backup"
-addresses = ["203.0.113.26"]
-domains = ["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"]
-[gateway]
-workers = 2
-)");
-};
+const std::string kObserve = "[gateway]\nobserve = true\n";
 
 TEST_F(Postern, CheckTellsThePolicyInPlainWords) {
   const Finished check = postern({"check", config_});
@@ -94,7 +53,7 @@ What is given up
 }
 
 TEST_F(Postern, CheckTellsWhatALaxConfigurationGivesUp) {
-  const std::string lax = directory_.write("lax.toml", R"([network]
+  const std::string lax = folder_.write("lax.toml", R"([network]
 external_interfaces = ["wan0"]
 internal_networks = ["203.0.113.0/24"]
 [[mailer]]
@@ -152,7 +111,7 @@ Warnings
 }
 
 TEST_F(Postern, CheckSaysLoudlyThatNothingIsRefused) {
-  const std::string file = observing();
+  const std::string file = folder_.write("observing.toml", kLeast + kObserve);
   const Finished check = postern({"check", file});
   EXPECT_EQ(check.code, 0);
   EXPECT_TRUE(check.out.starts_with(file + R"( is valid.
@@ -174,7 +133,7 @@ Who is internal
 }
 
 TEST_F(Postern, CheckTellsEveryError) {
-  const std::string wrong = directory_.write("wrong.toml", "[network]\n[log]\nlevle = 1\n");
+  const std::string wrong = folder_.write("wrong.toml", "[network]\n[log]\nlevle = 1\n");
   const Finished check = postern({"check", wrong});
   EXPECT_EQ(check.code, 1);
   EXPECT_EQ(check.out, "");
@@ -196,7 +155,7 @@ TEST_F(Postern, CheckTellsEveryError) {
 }
 
 TEST_F(Postern, CheckAnswersInJson) {
-  const std::string wrong = directory_.write("wrong.toml", "[x\n");
+  const std::string wrong = folder_.write("wrong.toml", "[x\n");
   const Finished check = postern({"check", "--json", wrong});
   EXPECT_EQ(check.code, 1);
   EXPECT_EQ(check.out, "{\"file\":\"" + wrong +
@@ -288,7 +247,7 @@ refused
 }
 
 TEST_F(Postern, ExplainSaysWhatIsDecidedAndThatItIsOnlyObserved) {
-  config_ = observing();
+  config_ = folder_.write("observing.toml", kLeast + kObserve);
   const Finished relay = explain({"--from", "198.51.100.2", "--interface", "wan0", "--to",
                                   "203.0.113.25", "--recipient", "someone@far.example"});
   EXPECT_EQ(relay.code, 0);
@@ -401,134 +360,6 @@ TEST_F(Postern, ExplainKeepsControlCharactersFromTheTerminal) {
   EXPECT_EQ(answer.out.find('\x07'), std::string::npos);
 }
 
-// Mailers of every kind, with certificates that are made on the spot.
-class PosternTls : public Postern {
- protected:
-  PosternTls() {
-    const postern::testing::MadeCertificate made(
-        {.names = {"mx1.example.org", "mail.example.org"}, .common_name = "mx1", .key = {}});
-    directory_.write("mx1.pem", made.pem());
-    const std::string key = directory_.write("mx1.key", made.key_pem());
-    std::filesystem::permissions(key, std::filesystem::perms::owner_read);
-    config_ = directory_.write("tls.toml", R"([network]
-external_interfaces = ["wan0"]
-internal_networks = ["203.0.113.0/24"]
-[[mailer]]
-name = "mx1"
-addresses = ["203.0.113.25"]
-domains = ["example.org"]
-starttls = "terminate"
-certificate = "mx1.pem"
-private_key = "mx1.key"
-upstream_tls = "verify"
-upstream_name = "mx1.inside.example"
-authenticated_relay = true
-[[mailer]]
-name = "mx2"
-addresses = ["203.0.113.26"]
-domains = ["example.org"]
-starttls = "pass"
-[[mailer]]
-name = "mx3"
-addresses = ["203.0.113.27"]
-domains = ["example.org"]
-authenticated_relay = true
-auth_requires_tls = false
-upstream_tls = "require"
-[[mailer]]
-name = "mx4"
-addresses = ["203.0.113.28"]
-domains = ["example.org"]
-authenticated_relay = true
-upstream_tls = "off"
-)");
-  }
-};
-
-TEST_F(PosternTls, CheckTellsWhatTlsAndAuthMeanForEachMailer) {
-  const Finished check = postern({"check", config_});
-  EXPECT_EQ(check.code, 0);
-  EXPECT_EQ(check.err, "");
-  for (const char* part :
-       {R"(
-TLS and AUTH
-  mailer  clients' STARTTLS                          to the mailer                        AUTH of strangers
-  mx1     TLS, as mail.example.org, mx1.example.org  TLS with mx1.inside.example, or 421  inside TLS, then any recipient
-  mx2     passed on, NOT JUDGED behind it            the clients' own                     refused
-  mx3     hidden: in clear                           TLS, or 421                          also in clear, then any recipient
-  mx4     hidden: in clear                           in clear                             refused, as there is no TLS
-)",
-        R"(
-What is given up
-  - mx3, mx4: STARTTLS is hidden: between clients and this router mail crosses in clear text.
-  - mx2: BEHIND STARTTLS NOTHING IS JUDGED: neither recipients nor passwords nor what a message is made of. Whoever says it meets the mailer's own rules alone.
-  - mx2: AUTH is hidden from strangers: users outside send through the submission ports 587 and 465, which are left alone.
-  - mx3: Passwords may cross the Internet in clear text: auth_requires_tls is false.
-)",
-        ":18:12: warning: mailer[1].starttls: NOTHING IS JUDGED BEHIND STARTTLS",
-        ":24:21: warning: mailer[2].auth_requires_tls: found false: passwords",
-        ":30:23: warning: mailer[3].authenticated_relay: found true, but nobody"}) {
-    EXPECT_TRUE(check.out.contains(part)) << part << "is not in\n" << check.out;
-  }
-}
-
-TEST_F(PosternTls, CheckSaysWhereACertificateIsWrong) {
-  directory_.write("mx1.pem", "no certificate\n");
-  const Finished check = postern({"check", config_});
-  EXPECT_EQ(check.code, 1);
-  EXPECT_TRUE(check.err.starts_with(config_ + ":9:15: error: mailer[0].certificate: \"" +
-                                    (directory_.path() / "mx1.pem").string() +
-                                    "\" holds no certificate in PEM; "))
-      << check.err;
-}
-
-// As the unit's user, to whom the administrator forgot to give it.
-TEST_F(PosternTls, CheckSaysThatAKeyMayNotBeRead) {
-  std::filesystem::permissions(directory_.path(), std::filesystem::perms{0755});
-  const Finished check = tests::run(
-      {.program = POSTERN_PROGRAM, .arguments = {"check", config_}, .unprivileged = true});
-  EXPECT_EQ(check.code, 1);
-  EXPECT_TRUE(check.err.starts_with(
-      config_ + ":10:15: error: mailer[0].private_key: \"" +
-      (directory_.path() / "mx1.key").string() +
-      "\" cannot be read (Permission denied); expected a private key in PEM, not encrypted; name "
-      "another file, or let the user that Postern runs as read this one\n"))
-      << check.err;
-}
-
-// Who only asks about the policy need not be allowed to read keys.
-TEST_F(PosternTls, ExplainNeedsNoCertificate) {
-  std::filesystem::remove(directory_.path() / "mx1.key");
-  EXPECT_EQ(explain({"--from", "198.51.100.2", "--interface", "wan0", "--to", "203.0.113.25"}).code,
-            0);
-  EXPECT_EQ(postern({"ruleset", "--config", config_}).code, 0);
-}
-
-TEST_F(PosternTls, ExplainSaysWhatItsAnswerDoesNotHoldFor) {
-  const auto ask = [this](const char* mailer) {
-    return explain({"--from", "198.51.100.2", "--interface", "wan0", "--to", mailer, "--recipient",
-                    "a@far.example", "--authenticated"});
-  };
-  EXPECT_TRUE(ask("203.0.113.25").out.ends_with(R"(  decision   forwarded to mx1
-  because    mx1 accepted the client's AUTH, and authenticated_relay is on
-  note       AUTH is taken inside TLS only
-allowed
-)")) << ask("203.0.113.25").out;
-  EXPECT_TRUE(
-      ask("203.0.113.26")
-          .out.ends_with(
-              R"(  note       behind STARTTLS nothing is judged: mx2 itself decides (starttls = "pass")
-refused
-)")) << ask("203.0.113.26").out;
-  EXPECT_FALSE(ask("203.0.113.27").out.contains("note")) << ask("203.0.113.27").out;
-  EXPECT_TRUE(
-      ask("203.0.113.28")
-          .out.ends_with(
-              R"(  note       nobody outside can authenticate: auth_requires_tls holds, and starttls is "hide"
-allowed
-)")) << ask("203.0.113.28").out;
-}
-
 TEST_F(Postern, RulesetIsWhatNftReadsWithTheRestInComments) {
   const Finished ruleset = postern({"ruleset", "--config", config_});
   EXPECT_EQ(ruleset.code, 0);
@@ -554,7 +385,7 @@ TEST_F(Postern, RulesetIsWhatNftReadsWithTheRestInComments) {
 }
 
 TEST_F(Postern, ExplainAndRulesetNeedAValidConfiguration) {
-  const std::string wrong = directory_.write("wrong.toml", "[x\n");
+  const std::string wrong = folder_.write("wrong.toml", "[x\n");
   const Finished ruleset = postern({"ruleset", "--config", wrong});
   EXPECT_EQ(ruleset.code, 2);
   EXPECT_EQ(ruleset.out, "");

@@ -7,7 +7,7 @@
 
 #include "tests/gateway/fake_daemon.hpp"
 #include "tests/gateway/program.hpp"
-#include "tests/gateway/temporary_directory.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace postern::gateway {
 namespace {
@@ -15,15 +15,15 @@ namespace {
 using tests::FakeDaemon;
 using tests::Finished;
 
-class PosternOnline : public testing::Test {
+class PosternOnline : public ::testing::Test {
  protected:
   Finished postern(std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--socket", socket_});
     return tests::run({.program = POSTERN_PROGRAM, .arguments = std::move(arguments)});
   }
 
-  tests::TemporaryDirectory directory_;
-  std::string socket_ = (directory_.path() / "control.sock").string();
+  postern::testing::TemporaryFolder folder_;
+  std::string socket_ = (folder_.path() / "control.sock").string();
 };
 
 const std::string kHealthy =
@@ -364,7 +364,7 @@ TEST_F(PosternOnline, RefusesAnAnswerThatIsNoDocument) {
 
 TEST_F(PosternOnline, FindsTheSocketInTheConfiguration) {
   const std::string config =
-      directory_.write("postern.toml", "[gateway]\ncontrol_socket = \"" + socket_ + "\"\n");
+      folder_.write("postern.toml", "[gateway]\ncontrol_socket = \"" + socket_ + "\"\n");
   FakeDaemon daemon(socket_, {"{\"ok\":true}\n"});
   const Finished drain =
       tests::run({.program = POSTERN_PROGRAM, .arguments = {"drain", "--config", config}});

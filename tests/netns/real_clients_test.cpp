@@ -2,21 +2,18 @@
 // PIPELINING and CHUNKING: honest mail arrives whole, and they tell their user of a refusal.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <ostream>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "tests/netns/end_to_end.hpp"
+#include "tests/netns/mail_client.hpp"
 #include "tests/support/mail_keeper.hpp"
 #include "tests/support/test_message.hpp"
 
 namespace postern::testing {
 namespace {
-
-// Set by CMake.
-constexpr const char* kMailClient = POSTERN_TEST_SUPPORT "/mail_client";
 
 struct Client {
   const char* name;
@@ -39,23 +36,16 @@ constexpr Client kClients[] = {{.name = "Swaks", .program = "swaks"},
                                {.name = "Postfix", .program = "postfix"},
                                {.name = "Exim", .program = "exim", .way = "BDAT"}};
 
-const std::string kUser = "user@script.example";
-const std::string kVictim = "victim@far.example";
-
 class RealClient : public EndToEnd,
                    public ::testing::WithParamInterface<std::tuple<Client, Family>> {
  protected:
   RealClient() {
     start_posternd();
-    std::ofstream(lab.folder() / "message", std::ios::binary) << message_header() << body;
+    write_message(lab, body);
   }
 
   [[nodiscard]] Finished send(const std::vector<std::string>& recipients) const {
-    std::vector<std::string> command{kMailClient, client.program,
-                                     (lab.folder() / "client").string(), family.mx2,
-                                     (lab.folder() / "message").string()};
-    command.insert(command.end(), recipients.begin(), recipients.end());
-    return lab.run(Side::outside, std::move(command));
+    return send_by(lab, client.program, family.mx2, recipients);
   }
   [[nodiscard]] std::int64_t recipients(const char* reason) const {
     return posternd->counter("postern_recipients_total",

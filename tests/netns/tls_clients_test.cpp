@@ -2,22 +2,19 @@
 // Python's, Node's), from outside: in each STARTTLS mode, over IPv4 and IPv6, some with pipelining.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <ostream>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "tests/netns/end_to_end.hpp"
+#include "tests/netns/mail_client.hpp"
 #include "tests/support/mail_keeper.hpp"
 #include "tests/support/sasl_client.hpp"
 #include "tests/support/test_message.hpp"
 
 namespace postern::testing {
 namespace {
-
-// Set by CMake.
-constexpr const char* kMailClient = POSTERN_TEST_SUPPORT "/mail_client";
 
 struct Client {
   const char* name;
@@ -51,27 +48,18 @@ constexpr Client kClients[] = {
     {.name = "EximEncrypt", .program = "exim", .verifies = false},
     {.name = "EximVerify", .program = "exim", .level = "verify"}};
 
-const std::string kUser = "user@script.example";
-const std::string kVictim = "victim@far.example";
-
 class SecuredClient : public WithTls {
  protected:
   [[nodiscard]] static std::vector<std::string> names() {
     return {kOwnName, kIpv4.mx2, kIpv6.mx2, kIpv4.mx1, kIpv6.mx1};
   }
-  void write_message() const {
-    std::ofstream(lab.folder() / "message", std::ios::binary) << message_header() << body;
-  }
   [[nodiscard]] Finished send(const Client& client, const std::string& server,
                               const std::string& recipient, const TestCa& trusted,
                               std::vector<std::string> settings = {}) const {
-    std::vector<std::string> command{"env", "CA_FILE=" + trusted.file().string(),
-                                     std::string("TLS_LEVEL=") + client.level,
-                                     std::string("VERIFIED_NAME=") + kOwnName};
-    command.insert(command.end(), settings.begin(), settings.end());
-    command.insert(command.end(), {kMailClient, client.program, (lab.folder() / "client").string(),
-                                   server, (lab.folder() / "message").string(), recipient});
-    return lab.run(Side::outside, std::move(command));
+    settings.insert(settings.end(),
+                    {"CA_FILE=" + trusted.file().string(), std::string("TLS_LEVEL=") + client.level,
+                     std::string("VERIFIED_NAME=") + kOwnName});
+    return send_by(lab, client.program, server, {recipient}, settings);
   }
 
   const std::string body = long_body();
@@ -86,7 +74,7 @@ class SecuredClient : public WithTls {
 class TlsClient : public SecuredClient,
                   public ::testing::WithParamInterface<std::tuple<Client, Family>> {
  protected:
-  TlsClient() { write_message(); }
+  TlsClient() { write_message(lab, body); }
 
   void expect_kept(bool in_tls, const std::string& said) const {
     const auto kept = keeper.messages();
@@ -150,7 +138,7 @@ INSTANTIATE_TEST_SUITE_P(EveryClient, TlsClient,
                          });
 
 TEST_F(SecuredClient, SendsNothingToWhomItCannotTrust) {
-  write_message();
+  write_message(lab, body);
   const MailKeeper keeper(lab);
   start_posternd({.mx2 = terminate_shown()});
   std::size_t sent = 0;
@@ -165,7 +153,7 @@ TEST_F(SecuredClient, SendsNothingToWhomItCannotTrust) {
 
 TEST_F(SecuredClient, RelaysWithAPasswordThatTheServerKnows) {
   const Account account{.name = "user@example.org", .password = "a right Password!"};
-  write_message();
+  write_message(lab, body);
   const Postfix server(
       lab,
       {.certificate = inner_certificate, .account = account.name, .password = account.password});

@@ -11,6 +11,7 @@
 
 #include "smtp_proxy/tls/server_tls.hpp"
 #include "tests/support/certificates.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace postern::smtp_proxy {
 namespace {

@@ -78,20 +78,26 @@ class Peer {
   bool has_lost_its_peer = false;
 };
 
-// The session's own end of a connection: its buffer on the loopback would hold megabytes.
-inline void shrink_send_buffer_of_peer(const tcp::socket& socket) {
+// The session's own end of a connection, or -1.
+inline int peer_end_of(const tcp::socket& socket) {
   constexpr int kMostDescriptors = 1024;
   for (int fd = 0; fd < kMostDescriptors; ++fd) {
     tcp::endpoint local;
     socklen_t size = sizeof(sockaddr_in);
     const bool is_peer = getsockname(fd, local.data(), &size) == 0 && size == sizeof(sockaddr_in) &&
                          local == socket.remote_endpoint();
-    const int octets = 8192;
-    if (is_peer && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets) == 0) {
-      return;
+    if (is_peer) {
+      return fd;
     }
   }
-  FAIL() << "the session has no socket at " << socket.remote_endpoint();
+  ADD_FAILURE() << "the session has no socket at " << socket.remote_endpoint();
+  return -1;
+}
+
+// Its buffer on the loopback would hold megabytes.
+inline void shrink_send_buffer_of_peer(const tcp::socket& socket) {
+  const int octets = 8192;
+  EXPECT_EQ(setsockopt(peer_end_of(socket), SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets), 0);
 }
 
 class SessionTest : public ::testing::Test {

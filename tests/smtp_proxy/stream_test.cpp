@@ -18,6 +18,7 @@
 #include "tests/support/certificates.hpp"
 #include "tests/support/openssl_peer.hpp"
 #include "tests/support/sockets.hpp"
+#include "tests/support/temporary_folder.hpp"
 #include "tests/support/wait.hpp"
 
 namespace postern::smtp_proxy {

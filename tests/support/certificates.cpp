@@ -6,10 +6,8 @@
 #include <openssl/rand.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
-#include <stdlib.h>
 
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <stdexcept>
 
@@ -100,27 +98,6 @@ std::string MadeCertificate::key_pem(std::string_view password) const {
                                          password.empty() ? nullptr : password.data(),
                                          static_cast<int>(password.size()), nullptr, nullptr);
   });
-}
-
-TemporaryFolder::TemporaryFolder() {
-  std::string name = std::filesystem::temp_directory_path() / "postern-test-XXXXXX";
-  if (mkdtemp(name.data()) == nullptr) {
-    throw std::runtime_error("cannot make a folder " + name);
-  }
-  path_ = name;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
-std::filesystem::path TemporaryFolder::write(const std::string& name, std::string_view text,
-                                             std::filesystem::perms mode) const {
-  const std::filesystem::path file = path_ / name;
-  std::ofstream(file, std::ios::binary) << text;
-  std::filesystem::permissions(file, mode);
-  return file;
 }
 
 }  // namespace postern::testing

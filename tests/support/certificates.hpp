@@ -1,10 +1,9 @@
-// Certificates made on the spot, and a folder for them that goes with the test.
+// Certificates made on the spot.
 #pragma once
 
 #include <openssl/types.h>
 
 #include <chrono>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,21 +42,6 @@ class MadeCertificate {
  private:
   std::shared_ptr<EVP_PKEY> key_;
   std::shared_ptr<X509> certificate_;
-};
-
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path write(const std::string& name, std::string_view text,
-                              std::filesystem::perms mode = std::filesystem::perms{0600}) const;
-
- private:
-  std::filesystem::path path_;
 };
 
 }  // namespace postern::testing
