@@ -1,7 +1,6 @@
 #include "nfq/policy_route.hpp"
 
 #include <fmt/core.h>
-#include <libmnl/libmnl.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -10,95 +9,24 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <functional>
+#include <optional>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "nfq/attributes.hpp"
+#include "nfq/netlink.hpp"
 
 namespace postern::nfq {
 namespace {
 
-using Message = std::vector<std::uint8_t>;
-constexpr std::size_t kMessageOctets = 512;
-constexpr std::size_t kReceiveOctets = 32'768;  // what the kernel fills at most while it dumps
+using Message = NetlinkMessage;
 
-nlmsghdr* header_of(Message& message) {
-  return reinterpret_cast<nlmsghdr*>(message.data());
-}
-
-// One request and its answers. errno values, 0 for success.
-class RouteSocket {
- public:
-  RouteSocket() : socket_(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC)) {
-    if (socket_ == nullptr || mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) {
-      const int error_number = errno;
-      close();
-      throw std::system_error(error_number, std::generic_category(), "no rtnetlink socket");
-    }
-  }
-  ~RouteSocket() { close(); }
-  RouteSocket(const RouteSocket&) = delete;
-  RouteSocket& operator=(const RouteSocket&) = delete;
-
-  int ask(Message message, const std::function<void(const nlmsghdr*)>& on_answer = nullptr) {
-    nlmsghdr* request = header_of(message);
-    request->nlmsg_seq = ++sequence_;
-    if (mnl_socket_sendto(socket_, request, request->nlmsg_len) < 0) {
-      return errno;
-    }
-    return read_answers(on_answer);
-  }
-
- private:
-  void close() {
-    if (socket_ != nullptr) {
-      mnl_socket_close(socket_);
-    }
-  }
-
-  int read_answers(const std::function<void(const nlmsghdr*)>& on_answer) {
-    struct Context {
-      const std::function<void(const nlmsghdr*)>& on_answer;
-    } context{on_answer};
-    const auto call = [](const nlmsghdr* answer, void* data) {
-      if (const auto& function = static_cast<Context*>(data)->on_answer) {
-        function(answer);
-      }
-      return MNL_CB_OK;
-    };
-    for (;;) {
-      const ssize_t count = mnl_socket_recvfrom(socket_, buffer_.data(), buffer_.size());
-      if (count < 0) {
-        return errno;
-      }
-      const int result = mnl_cb_run(buffer_.data(), static_cast<std::size_t>(count), sequence_,
-                                    mnl_socket_get_portid(socket_), call, &context);
-      if (result <= MNL_CB_STOP) {
-        return result == MNL_CB_STOP ? 0 : errno;
-      }
-    }
-  }
-
-  mnl_socket* socket_;
-  unsigned sequence_ = 0;
-  std::vector<std::uint8_t> buffer_ = std::vector<std::uint8_t>(kReceiveOctets);
-};
-
-template <typename Header>
-Header* start_message(Message& message, std::uint16_t type, std::uint16_t flags) {
-  message.assign(kMessageOctets, 0);
-  nlmsghdr* header = mnl_nlmsg_put_header(message.data());
-  header->nlmsg_type = type;
-  header->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
-  return static_cast<Header*>(mnl_nlmsg_put_extra_header(header, sizeof(Header)));
-}
-
+// Not NLM_F_EXCL: one that goes in front of others stands beside its predecessor for a moment.
 Message rule_message(std::uint8_t family, std::uint32_t mark, std::uint32_t mask,
                      std::uint32_t table) {
   Message message;
-  auto* rule =
-      start_message<fib_rule_hdr>(message, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK);
+  auto* rule = start_message<fib_rule_hdr>(message, RTM_NEWRULE, NLM_F_CREATE | NLM_F_ACK);
   rule->family = family;
   rule->action = FR_ACT_TO_TBL;
   // No priority: the kernel then puts it in front of the rules there are (but for `local`).
@@ -144,19 +72,32 @@ Message deletion_of(const nlmsghdr* answer, std::uint16_t type) {
   return message;
 }
 
-// Deletes what a dump shows to be ours, by handing its description back to the kernel.
-template <typename Header>
-int remove_ours(RouteSocket& socket, std::uint8_t family, std::uint16_t dump_type,
-                std::uint16_t delete_type, bool (*is_ours)(const nlmsghdr*)) {
+using OnAnswer = NetlinkSocket::OnAnswer;
+
+// Of all tables: an earlier run may have used another one.
+int find_rules(NetlinkSocket& socket, std::uint8_t family, const OnAnswer& on_answer) {
   Message request;
-  auto* header = start_message<Header>(request, dump_type, NLM_F_DUMP);
-  *reinterpret_cast<std::uint8_t*>(header) = family;  // first in both headers
-  std::vector<Message> found;
-  int error_number = socket.ask(std::move(request), [&](const nlmsghdr* answer) {
-    if (is_ours(answer)) {
-      found.push_back(deletion_of(answer, delete_type));
-    }
-  });
+  start_message<fib_rule_hdr>(request, RTM_GETRULE, NLM_F_DUMP)->family = family;
+  return socket.ask(std::move(request), on_answer);
+}
+
+// `table`, `protocol`: unspecified ones stand for all.
+int find_routes(NetlinkSocket& socket, std::uint8_t family, std::uint32_t table,
+                std::uint8_t protocol, const OnAnswer& on_answer) {
+  Message request;
+  auto* route = start_message<rtmsg>(request, RTM_GETROUTE, NLM_F_DUMP);
+  route->rtm_family = family;
+  route->rtm_protocol = protocol;
+  if (table != RT_TABLE_UNSPEC) {
+    mnl_attr_put_u32(header_of(request), RTA_TABLE, table);
+  }
+  const int result = socket.ask(std::move(request), on_answer);
+  return result == ENOENT ? 0 : result;  // no such table, so no such route
+}
+
+// Deletes what was listed, by handing its description back to the kernel.
+int remove_all(NetlinkSocket& socket, std::vector<Message> found) {
+  int error_number = 0;
   for (auto& message : found) {
     const int result = socket.ask(std::move(message));
     if (result != 0 && result != ENOENT && result != ESRCH) {
@@ -166,15 +107,150 @@ int remove_ours(RouteSocket& socket, std::uint8_t family, std::uint16_t dump_typ
   return error_number;
 }
 
-int remove_family(RouteSocket& socket, std::uint8_t family) {
-  const int rules =
-      remove_ours<fib_rule_hdr>(socket, family, RTM_GETRULE, RTM_DELRULE, is_our_rule);
-  const int routes = remove_ours<rtmsg>(socket, family, RTM_GETROUTE, RTM_DELROUTE, is_our_route);
+int remove_rules(NetlinkSocket& socket, std::uint8_t family) {
+  std::vector<Message> found;
+  const int listed = find_rules(socket, family, [&](const nlmsghdr* answer) {
+    if (is_our_rule(answer)) {
+      found.push_back(deletion_of(answer, RTM_DELRULE));
+    }
+  });
+  const int removed = remove_all(socket, std::move(found));
+  return listed != 0 ? listed : removed;
+}
+
+int remove_routes(NetlinkSocket& socket, std::uint8_t family) {
+  std::vector<Message> found;
+  const auto keep_ours = [&](const nlmsghdr* answer) {
+    if (is_our_route(answer)) {
+      found.push_back(deletion_of(answer, RTM_DELROUTE));
+    }
+  };
+  const int listed = find_routes(socket, family, RT_TABLE_UNSPEC, kRouteProtocol, keep_ours);
+  const int removed = remove_all(socket, std::move(found));
+  return listed != 0 ? listed : removed;
+}
+
+int remove_family(NetlinkSocket& socket, std::uint8_t family) {
+  const int rules = remove_rules(socket, family);
+  const int routes = remove_routes(socket, family);
   return rules != 0 ? rules : routes;
 }
 
 bool family_is_missing(int error_number) {
   return error_number == EAFNOSUPPORT || error_number == EOPNOTSUPP;
+}
+
+struct Family {
+  std::uint8_t number;
+  const char* name;
+};
+constexpr int kMaxLooks = 10;
+constexpr std::array kFamilies{Family{AF_INET, "IPv4"}, Family{AF_INET6, "IPv6"}};
+
+// Absent attributes are 0.
+struct RuleSeen {
+  std::uint32_t priority = 0;
+  std::uint32_t table = 0;
+  std::uint32_t mark = 0;
+  std::uint32_t mask = 0;
+};
+
+RuleSeen read_rule(const nlmsghdr* answer) {
+  RuleSeen rule;
+  for_each_attribute(answer, sizeof(fib_rule_hdr), [&](const nlattr* attribute) {
+    switch (mnl_attr_get_type(attribute)) {
+      case FRA_PRIORITY:
+        rule.priority = mnl_attr_get_u32(attribute);
+        break;
+      case FRA_TABLE:
+        rule.table = mnl_attr_get_u32(attribute);
+        break;
+      case FRA_FWMARK:
+        rule.mark = mnl_attr_get_u32(attribute);
+        break;
+      case FRA_FWMASK:
+        rule.mask = mnl_attr_get_u32(attribute);
+        break;
+      default:
+        break;
+    }
+  });
+  return rule;
+}
+
+struct RuleState {
+  bool is_there = false;
+  std::optional<std::uint32_t> in_front;  // the priority of somebody's rule that is asked first
+  std::vector<Message> removals;          // of all that are ours
+
+  [[nodiscard]] bool is_whole() const { return is_there && !in_front; }
+};
+
+// Rules are listed in the order in which they are asked. What leads to table `local` only comes to
+// what ours comes to: the host itself.
+int look_at_rules(NetlinkSocket& socket, std::uint8_t family, const RuleSeen& wanted,
+                  RuleState& state) {
+  return find_rules(socket, family, [&](const nlmsghdr* answer) {
+    const RuleSeen rule = read_rule(answer);
+    if (is_our_rule(answer)) {
+      state.removals.push_back(deletion_of(answer, RTM_DELRULE));
+      state.is_there = state.is_there || (rule.table == wanted.table && rule.mark == wanted.mark &&
+                                          rule.mask == wanted.mask);
+    } else if (!state.is_there && !state.in_front && rule.table != RT_TABLE_LOCAL) {
+      state.in_front = rule.priority;
+    }
+  });
+}
+
+struct RouteState {
+  bool is_there = false;
+  bool has_others = false;
+
+  [[nodiscard]] bool is_whole() const { return is_there && !has_others; }
+};
+
+bool leads_to(const nlmsghdr* answer, unsigned interface, std::uint32_t table) {
+  unsigned out = 0;
+  std::uint32_t in_table = 0;
+  for_each_attribute(answer, sizeof(rtmsg), [&](const nlattr* attribute) {
+    if (mnl_attr_get_type(attribute) == RTA_OIF) {
+      out = mnl_attr_get_u32(attribute);
+    } else if (mnl_attr_get_type(attribute) == RTA_TABLE) {
+      in_table = mnl_attr_get_u32(attribute);
+    }
+  });
+  return out == interface && in_table == table;
+}
+
+int look_at_routes(NetlinkSocket& socket, std::uint8_t family, std::uint32_t table,
+                   RouteState& state) {
+  const unsigned loopback = ::if_nametoindex("lo");
+  return find_routes(socket, family, table, RTPROT_UNSPEC, [&](const nlmsghdr* answer) {
+    const auto& route = *static_cast<const rtmsg*>(mnl_nlmsg_get_payload(answer));
+    const bool is_ours =
+        route.rtm_type == RTN_LOCAL && route.rtm_dst_len == 0 && leads_to(answer, loopback, table);
+    state.is_there = state.is_there || is_ours;
+    state.has_others = state.has_others || !is_ours;
+  });
+}
+
+void describe(const Family& family, std::uint32_t table, const RuleState& rule,
+              const RouteState& route, std::vector<std::string>& lines) {
+  if (!rule.is_there) {
+    lines.push_back(fmt::format("{}: the rule to table {} is gone", family.name, table));
+  } else if (rule.in_front) {
+    lines.push_back(fmt::format("{}: the rule with priority {} stands in front of that to table {}",
+                                family.name, *rule.in_front, table));
+  }
+  if (!route.is_there) {
+    lines.push_back(fmt::format("{}: the local route in table {} is gone", family.name, table));
+  }
+  if (route.has_others) {
+    lines.push_back(
+        fmt::format("{}: table {} holds a route that is not Postern's; remove it, or choose "
+                    "another [gateway] routing_table",
+                    family.name, table));
+  }
 }
 
 }  // namespace
@@ -186,33 +262,98 @@ PolicyRoute::~PolicyRoute() {
 }
 
 void PolicyRoute::install() {
-  RouteSocket socket;
+  NetlinkSocket socket(NETLINK_ROUTE);
   installed_ = true;
-  const auto add = [&](std::uint8_t family) {
-    int result = remove_family(socket, family);
-    if (result == 0) {
-      result = socket.ask(route_message(family, table_, ::if_nametoindex("lo")));
-    }
-    if (result == 0 || result == EEXIST) {
-      result =
-          socket.ask(rule_message(family, field_.value_of(Mark::owned), field_.mask(), table_));
-    }
-    return result == EEXIST ? 0 : result;
+  const auto replace = [&](std::uint8_t family) {
+    const int removed = remove_family(socket, family);
+    return removed != 0 ? removed : put_family(socket, family);
   };
-  if (const int result = add(AF_INET); result != 0) {
+  if (const int result = replace(AF_INET); result != 0) {
     throw std::system_error(result, std::generic_category(),
                             fmt::format("policy routing (table {})", table_));
   }
-  const int result = add(AF_INET6);
+  note_ipv6(replace(AF_INET6));
+}
+
+void PolicyRoute::note_ipv6(int result) {
   ipv6_missing_ = result == 0 ? ""
                               : fmt::format("no IPv6 policy routing: {}; is IPv6 disabled here?",
                                             std::strerror(result));
 }
 
+// The route first: a rule without it would send packets on to the tables that follow.
+int PolicyRoute::put_family(NetlinkSocket& socket, std::uint8_t family) const {
+  int result = socket.ask(route_message(family, table_, ::if_nametoindex("lo")));
+  if (result == 0 || result == EEXIST) {
+    result = socket.ask(rule_message(family, field_.value_of(Mark::owned), field_.mask(), table_));
+  }
+  return result;
+}
+
+bool PolicyRoute::has_family(std::uint8_t family) const {
+  return family == AF_INET || ipv6_missing_.empty();
+}
+
+std::vector<std::string> PolicyRoute::changes() const try {
+  const RuleSeen wanted{
+      .table = table_, .mark = field_.value_of(Mark::owned), .mask = field_.mask()};
+  NetlinkSocket socket(NETLINK_ROUTE);
+  std::vector<std::string> lines;
+  for (const Family& family : kFamilies) {
+    if (!has_family(family.number)) {
+      continue;
+    }
+    RuleState rule;
+    RouteState route;
+    int result = EINTR;  // others changed what was being listed
+    for (int i = 0; i < kMaxLooks && result == EINTR; ++i) {
+      rule = {};
+      route = {};
+      const int rules = look_at_rules(socket, family.number, wanted, rule);
+      const int routes = look_at_routes(socket, family.number, table_, route);
+      result = rules != 0 ? rules : routes;
+    }
+    if (result != 0) {
+      lines.push_back(fmt::format("{}: cannot be read: {}", family.name, std::strerror(result)));
+    } else {
+      describe(family, table_, rule, route, lines);
+    }
+  }
+  return lines;
+} catch (const std::system_error& error) {
+  return {error.what()};
+}
+
+std::expected<void, std::string> PolicyRoute::restore() try {
+  const RuleSeen wanted{
+      .table = table_, .mark = field_.value_of(Mark::owned), .mask = field_.mask()};
+  NetlinkSocket socket(NETLINK_ROUTE);
+  for (const Family& family : kFamilies) {
+    RuleState rule;
+    int result = look_at_rules(socket, family.number, wanted, rule);
+    if (result == 0 && rule.is_whole()) {
+      result = socket.ask(route_message(family.number, table_, ::if_nametoindex("lo")));
+    } else if (result == 0) {
+      result = put_family(socket, family.number);
+      const int removed = remove_all(socket, std::move(rule.removals));
+      result = result != 0 ? result : removed;
+    }
+    result = result == EEXIST ? 0 : result;
+    if (family.number == AF_INET6 && !has_family(AF_INET6)) {
+      note_ipv6(result);
+    } else if (result != 0) {
+      return std::unexpected(fmt::format("{}: {}", family.name, std::strerror(result)));
+    }
+  }
+  return {};
+} catch (const std::system_error& error) {
+  return std::unexpected(error.what());
+}
+
 std::expected<void, std::string> PolicyRoute::remove() {
   installed_ = false;
   try {
-    RouteSocket socket;
+    NetlinkSocket socket(NETLINK_ROUTE);
     for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
       const int result = remove_family(socket, family);
       if (result != 0 && !family_is_missing(result)) {
