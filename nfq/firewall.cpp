@@ -121,26 +121,44 @@ void Firewall::install(const rules::Policy& policy) {
 }
 
 std::expected<void, std::string> Firewall::put_queue_step(const rules::Policy& policy) {
-  return form_ == QueueForm::nft ? Result() : for_each_family([&](const char* program) {
-    return install_xtables(program, policy, settings_);
+  return form_ == QueueForm::nft ? Result() : check_.put_queue_step([&] {
+    return for_each_family(
+        [&](const char* program) { return install_xtables(program, policy, settings_); });
   });
 }
 
-// The queue step first: while nothing is marked it matches nothing, and a table without it would drop
-// new flows.
-std::expected<void, std::string> Firewall::put(const rules::Policy& policy) {
-  Result done = put_queue_step(policy);
-  if (done) {
-    done = apply(install_ruleset(policy, settings_, form_));
-  }
+std::expected<void, std::string> Firewall::put_table(const rules::Policy& policy) {
+  const Result done =
+      check_.put_table([&] { return apply(install_ruleset(policy, settings_, form_)); });
   if (done) {
     observes_ = policy.observe;
   }
   return done;
 }
 
+// The queue step first: while nothing is marked it matches nothing, and a table without it would drop
+// new flows.
+std::expected<void, std::string> Firewall::put(const rules::Policy& policy) {
+  const Result done = put_queue_step(policy);
+  return done ? put_table(policy) : done;
+}
+
+std::expected<void, std::string> Firewall::restore(const rules::Policy& policy,
+                                                   const FirewallChanges& changes) {
+  const Result queue_step = changes.queue_step.empty() ? Result() : put_queue_step(policy);
+  const Result table = changes.table.empty() ? Result() : put_table(policy);
+  return table ? queue_step : table;
+}
+
 std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
-  return policy.observe == observes_ ? apply(update_ruleset(policy)) : switch_chains(policy);
+  if (policy.observe != observes_) {
+    return switch_chains(policy);
+  }
+  // What somebody else has changed meanwhile must not be taken for ours.
+  if (!check_.look(FirewallCheck::QueueStep::skip).table.empty()) {
+    return put_table(policy);
+  }
+  return check_.put_table([&] { return apply(update_ruleset(policy)); });
 }
 
 std::expected<void, std::string> Firewall::switch_chains(const rules::Policy& policy) {

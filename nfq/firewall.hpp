@@ -17,6 +17,7 @@
 
 #include "nfq/core/ruleset.hpp"
 #include "nfq/core/settings.hpp"
+#include "nfq/firewall_check.hpp"
 #include "rules/policy.hpp"
 
 namespace postern::nfq {
@@ -33,7 +34,8 @@ class Firewall {
  public:
   // Finds out which form of the queue step this kernel has.
   explicit Firewall(const Settings& settings);
-  Firewall(const Settings& settings, QueueForm form) : settings_(settings), form_(form) {}
+  Firewall(const Settings& settings, QueueForm form)
+      : settings_(settings), form_(form), check_(form) {}
   ~Firewall();
   Firewall(const Firewall&) = delete;
   Firewall& operator=(const Firewall&) = delete;
@@ -45,13 +47,21 @@ class Firewall {
   [[nodiscard]] std::expected<void, std::string> remove();
   [[nodiscard]] QueueForm form() const { return form_; }
 
+  // What somebody else has changed since it was put there.
+  [[nodiscard]] FirewallCheck& check() { return check_; }
+  // Puts back what is named there. A table begins anew, with its counters and dynamic sets.
+  [[nodiscard]] std::expected<void, std::string> restore(const rules::Policy& policy,
+                                                         const FirewallChanges& changes);
+
  private:
+  [[nodiscard]] std::expected<void, std::string> put_table(const rules::Policy& policy);
   [[nodiscard]] std::expected<void, std::string> put_queue_step(const rules::Policy& policy);
   [[nodiscard]] std::expected<void, std::string> put(const rules::Policy& policy);
   [[nodiscard]] std::expected<void, std::string> switch_chains(const rules::Policy& policy);
 
   Settings settings_;
   QueueForm form_;
+  FirewallCheck check_;
   bool observes_ = false;  // what the chains that are installed do
   bool installed_ = false;
   // By family: the table `mangle` was not there before us.

@@ -7,6 +7,9 @@
 
 namespace postern::nfq {
 
+// Of family inet; another one begins with it.
+inline constexpr const char* kTableName = "postern";
+
 enum class OnFailure : std::uint8_t {
   closed,  // without posternd nothing new reaches port 25
   open,  // without posternd new flows to managed mailers, and to them alone, are forwarded as they
