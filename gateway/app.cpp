@@ -25,6 +25,7 @@ namespace json = boost::json;
 
 constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 constexpr std::chrono::seconds kWatchInterval{1};
+constexpr std::chrono::seconds kPatienceToLoad{60};  // a million domains, keys on a slow disk
 
 // A session takes two descriptors. The kernel's hard limit is the only one that should count.
 void raise_descriptor_limit() {
@@ -39,27 +40,49 @@ std::int64_t unix_now() {
   return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
 }
 
+std::vector<std::string> to_lines(const Diagnostics& diagnostics) {
+  std::vector<std::string> lines;
+  for (const Diagnostic& diagnostic : diagnostics) {
+    lines.push_back(diagnostic.to_string());
+  }
+  return lines;
+}
+
 std::string json_result(bool ok, std::string_view message) {
   return json::serialize(json::value{{"ok", ok}, {"message", message}});
 }
 
 }  // namespace
 
-App::App(std::filesystem::path file, Config config, MailerIds mailer_ids)
+App::App(std::filesystem::path file, Config config, MailerIds mailer_ids, ForkedProxy proxy)
     : file_(std::move(file)),
       config_(std::move(config)),
       mailer_ids_(std::move(mailer_ids)),
       log_(config_.log),
       signals_(context_, SIGHUP, SIGTERM, SIGINT),
-      watch_(context_) {}
+      watch_(context_),
+      proxy_(context_, std::move(proxy),
+             {.on_barred = [this](const Barred& barred) { packet_filter_->bar(barred); },
+              .on_drained = [this]() { context_.stop(); },
+              .on_ended = [this](const std::string& end) { on_proxy_ended(end); }}) {}
 
 App::~App() = default;
 
-void App::run() {
+bool App::run() {
   start();
   announce_start();
-  context_.run();
+  try {
+    context_.run();
+  } catch (...) {
+    packet_filter_->leave_rules();
+    throw;
+  }
+  if (proxy_has_ended_) {
+    packet_filter_->leave_rules();
+    return false;
+  }
   stop();
+  return true;
 }
 
 // --- start and stop --------------------------------------------------------------------------------------------
@@ -68,14 +91,31 @@ void App::start() {
   std::signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
   control_.emplace(context_, config_.control_socket, *this);
-  proxy_.emplace(config_, log_);
-  packet_filter_.emplace(config_, proxy_->barred_sources(), log_);
+  await_listeners();
+  packet_filter_.emplace(config_, log_);
   packet_filter_->start(config_);
-  proxy_->start();
-  start_new_day();
   note_reload(true, "configuration loaded at start");
   net::co_spawn(context_, [this]() { return obey_signals(); }, net::detached);
   net::co_spawn(context_, [this]() { return keep_watch(); }, net::detached);
+  control_->start();
+}
+
+// The kernel must not be told to send what nobody listens for.
+void App::await_listeners() {
+  std::optional<ProxyProcess::Answer> answer;
+  net::co_spawn(context_, proxy_.ask(command("listen")),
+                [&](const std::exception_ptr& failure, ProxyProcess::Answer given) {
+                  answer = failure ? std::unexpected("it cannot be asked") : std::move(given);
+                });
+  while (!answer) {
+    context_.run_one();
+  }
+  if (!*answer) {
+    throw std::runtime_error("the proxy does not start: " + answer->error());
+  }
+  if (const json::value* error = (*answer)->if_contains("error")) {
+    throw std::runtime_error(std::string(error->as_string()));
+  }
 }
 
 void App::announce_start() {
@@ -100,7 +140,7 @@ void App::announce_start() {
 }
 
 void App::stop() {
-  proxy_->stop();
+  proxy_.stop();
   packet_filter_->stop();
   log_.line(LogLevel::info, "posternd has stopped");
 }
@@ -112,7 +152,7 @@ net::awaitable<void> App::obey_signals() {
       co_return;
     }
     if (signal == SIGHUP) {
-      (void)reload();
+      (void)co_await reload();
     } else if (is_draining_) {
       log_.line(LogLevel::warning,
                 "told to stop a second time: not waiting for the sessions that are left");
@@ -129,10 +169,19 @@ void App::begin_drain() {
   }
   log_.line(LogLevel::info, "draining: sessions may end, new ones are answered 421");
   sd_notify(0, "STOPPING=1\nSTATUS=draining");
-  proxy_->drain([this]() { net::post(context_, [this]() { context_.stop(); }); });
+  net::co_spawn(context_, proxy_.ask(command("drain")), net::detached);
 }
 
-// A watchdog that only shows that the main thread lives would be a lie: every worker has to answer.
+void App::on_proxy_ended(const std::string& end) {
+  log_.line(LogLevel::error,
+            "the proxy has ended, so does the daemon; its rules stay, and keep port 25",
+            {{"cause", end}});
+  proxy_has_ended_ = true;
+  context_.stop();
+}
+
+// A watchdog that only shows that the main thread lives would be a lie: every thread of both
+// processes has to answer.
 net::awaitable<void> App::keep_watch() {
   while (true) {
     watch_.expires_after(kWatchInterval);
@@ -140,48 +189,83 @@ net::awaitable<void> App::keep_watch() {
     if (error) {
       co_return;
     }
-    const bool proxy_answered = proxy_->ping();
-    if (packet_filter_->ping() && proxy_answered) {
+    const bool packets_answered = packet_filter_->ping();
+    packet_filter_->look_around();
+    const auto pong = co_await proxy_.ask(command("ping"));
+    if (packets_answered && pong && pong->contains("answered") && pong->at("answered") == true) {
       sd_notify(0, "WATCHDOG=1");
     }
-    start_new_day();
-    proxy_->look_after_certificates();
-  }
-}
-
-void App::start_new_day() {
-  const std::time_t now = unix_now();
-  std::tm local{};
-  localtime_r(&now, &local);
-  if (std::exchange(day_, local.tm_yday) != local.tm_yday) {
-    blocked_before_today_ = blocked_in_all();
   }
 }
 
 // --- reload ----------------------------------------------------------------------------------------------------
 
-// Whatever is thrown here must not end the loop that obeys signals.
-std::string App::reload() try {
-  if (is_draining_) {
-    return json::serialize(json::value{
-        {"ok", false}, {"diagnostics", {"posternd is draining, it takes no new configuration"}}});
+net::awaitable<std::string> App::reload() {
+  if (is_draining_ || is_reloading_) {
+    co_return json::serialize(
+        json::value{{"ok", false},
+                    {"diagnostics",
+                     {is_draining_ ? "posternd is draining, it takes no new configuration"
+                                   : "posternd is reloading just now; try again"}}});
   }
+  is_reloading_ = true;
   sd_notify(0, "RELOADING=1");
-  auto loaded = load_config(file_, mailer_ids_, Certificates::load);
-  if (!loaded) {
-    return refuse_reload(loaded.error());
+  std::string result;
+  // Whatever is thrown here must not end the loop that obeys signals.
+  try {
+    result = co_await try_reload();
+  } catch (const std::exception& error) {
+    result =
+        refuse_reload({Diagnostic{.file = file_.string(), .message = error.what()}.to_string()});
   }
-  if (const Diagnostics problems = check_reload(*loaded); !problems.empty()) {
-    return refuse_reload(problems);
+  is_reloading_ = false;
+  co_return result;
+}
+
+// Both processes read the same text. The proxy knows about certificates, too, so it tells of every
+// mistake at once.
+net::awaitable<std::string> App::try_reload() {
+  const auto text = read_config(file_);
+  if (!text) {
+    co_return refuse_reload(to_lines(text.error()));
   }
-  if (const auto updated = packet_filter_->update_kernel(*loaded->policy); !updated) {
-    return refuse_reload(
+  auto loaded = parse_config(*text, file_, mailer_ids_, Certificates::leave);
+  std::vector<std::string> mistakes = co_await prepare_proxy(*text);
+  if (mistakes.empty()) {
+    mistakes = loaded ? update_kernel(*loaded) : to_lines(loaded.error());
+  }
+  if (!mistakes.empty()) {
+    co_return refuse_reload(mistakes);
+  }
+  co_await apply(std::move(*loaded));
+  co_return json_result(true, last_reload_.message);
+}
+
+std::vector<std::string> App::update_kernel(const Config& config) {
+  if (const Diagnostics problems = check_reload(config); !problems.empty()) {
+    return to_lines(problems);
+  }
+  if (const auto updated = packet_filter_->update_kernel(*config.policy); !updated) {
+    return to_lines(
         {{.file = file_.string(), .message = "nft refused the new sets: " + updated.error()}});
   }
-  apply(std::move(*loaded));
-  return json_result(true, last_reload_.message);
-} catch (const std::exception& error) {
-  return refuse_reload({{.file = file_.string(), .message = error.what()}});
+  return {};
+}
+
+net::awaitable<std::vector<std::string>> App::prepare_proxy(const std::string& text) {
+  json::object request = command("prepare");
+  request["text"] = text;
+  const auto answer = co_await proxy_.ask(std::move(request), kPatienceToLoad);
+  if (!answer) {
+    co_return std::vector<std::string>{answer.error()};
+  }
+  for (const char* key : {"diagnostics", "error"}) {
+    if (const json::value* mistakes = answer->if_contains(key)) {
+      co_return mistakes->is_string() ? std::vector{std::string(mistakes->get_string())}
+                                      : json::value_to<std::vector<std::string>>(*mistakes);
+    }
+  }
+  co_return std::vector<std::string>{};
 }
 
 // What is in the kernel under a number, or in a thread, cannot be moved under live sessions.
@@ -207,11 +291,17 @@ Diagnostics App::check_reload(const Config& config) const {
   return problems;
 }
 
-void App::apply(Config config) {
+net::awaitable<void> App::apply(Config config) {
+  // In this order: an address that is a mailer's no more is refused before the proxy forgets it.
   config_ = std::move(config);
   log_.use(config_.log);
   packet_filter_->use(config_);
-  proxy_->use(config_);
+  const auto committed = co_await proxy_.ask(command("commit"), kPatienceToLoad);
+  if (!committed || committed->contains("error")) {
+    throw std::runtime_error(
+        "the proxy did not take the configuration: " +
+        (committed ? std::string(committed->at("error").as_string()) : committed.error()));
+  }
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());
   }
@@ -223,15 +313,14 @@ void App::apply(Config config) {
   log_.line(LogLevel::info, "reloaded: " + last_reload_.message);
 }
 
-std::string App::refuse_reload(const Diagnostics& diagnostics) {
-  json::array lines;
-  for (const Diagnostic& diagnostic : diagnostics) {
-    lines.emplace_back(diagnostic.to_string());
-    log_.line(LogLevel::error, diagnostic.to_string());
+std::string App::refuse_reload(const std::vector<std::string>& diagnostics) {
+  for (const std::string& diagnostic : diagnostics) {
+    log_.line(LogLevel::error, diagnostic);
   }
   note_reload(false, "the new configuration was refused, the old one stays in force");
   log_.line(LogLevel::error, last_reload_.message);
-  return json::serialize(json::value{{"ok", false}, {"diagnostics", lines}});
+  return json::serialize(
+      json::value{{"ok", false}, {"diagnostics", json::value_from(diagnostics)}});
 }
 
 void App::note_reload(bool success, std::string message) {

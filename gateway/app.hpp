@@ -1,6 +1,6 @@
 // The daemon: start, reload, drain and stop, in that order of appearance.
 //
-// It has two halves: the packet filter in front and the proxy behind it. Start is fail-closed: the proxy listens before
+// It has two halves: the packet filter, in this process, and the proxy, in one of its own. Start is fail-closed: the proxy listens before
 // the kernel is told to send it anything. A reload builds the whole new policy first and swaps it in one step; on any
 // error the old one stays. A stop lets sessions end, then takes the kernel's part away.
 // Errors:   start() throws; see main.cpp for what becomes of each.
@@ -13,7 +13,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -23,46 +22,51 @@
 #include "gateway/control.hpp"
 #include "gateway/log.hpp"
 #include "gateway/packet_filter.hpp"
-#include "gateway/proxy_pool.hpp"
+#include "gateway/proxy_process.hpp"
 #include "gateway/report.hpp"
 
 namespace postern::gateway {
 
 class App final : public ControlTarget {
  public:
-  // `config` was loaded from `file` with `mailer_ids`.
-  App(std::filesystem::path file, Config config, MailerIds mailer_ids);
+  // `config` was loaded from `file` with `mailer_ids`, and `proxy` was forked with both.
+  App(std::filesystem::path file, Config config, MailerIds mailer_ids, ForkedProxy proxy);
   ~App() override;
   App(const App&) = delete;
   App& operator=(const App&) = delete;
 
-  // From start to stop.
-  void run();
+  // From start to stop. False: the proxy ended by itself; what is in the kernel stays, so that
+  // nothing passes that was not judged.
+  [[nodiscard]] bool run();
 
   boost::asio::awaitable<std::string> status() override;
-  std::string counters() override;
-  std::string reload() override;
+  boost::asio::awaitable<std::string> counters() override;
+  boost::asio::awaitable<std::string> reload() override;
   std::string drain() override;
-  std::vector<std::string> blocked(Cursor& cursor) override;
+  boost::asio::awaitable<std::vector<std::string>> blocked(Cursor& cursor) override;
 
  private:
   void start();
   void announce_start();
   void stop();
   void begin_drain();
+  void await_listeners();
+  void on_proxy_ended(const std::string& end);
   boost::asio::awaitable<void> ask_mailers(StatusReport& status);
   boost::asio::awaitable<void> obey_signals();
   boost::asio::awaitable<void> keep_watch();
-  void start_new_day();
 
   [[nodiscard]] Diagnostics check_reload(const Config& config) const;
-  void apply(Config config);
-  std::string refuse_reload(const Diagnostics& diagnostics);
+  // What is wrong with a new configuration, according to the proxy; none: it is ready to use it.
+  boost::asio::awaitable<std::vector<std::string>> prepare_proxy(const std::string& text);
+  boost::asio::awaitable<std::string> try_reload();
+  // What is wrong with it, or with this kernel; none: the kernel has it.
+  std::vector<std::string> update_kernel(const Config& config);
+  boost::asio::awaitable<void> apply(Config config);
+  std::string refuse_reload(const std::vector<std::string>& diagnostics);
   void note_reload(bool success, std::string message);
 
-  [[nodiscard]] StatusReport report() const;
-  void add_blocked_today(StatusReport& status) const;
-  [[nodiscard]] BlockedTotals blocked_in_all() const;
+  [[nodiscard]] StatusReport report(ProxyReport proxy) const;
 
   std::filesystem::path file_;
   Config config_;
@@ -71,15 +75,15 @@ class App final : public ControlTarget {
   boost::asio::io_context context_{1};
   boost::asio::signal_set signals_;
   boost::asio::steady_timer watch_;
-  std::optional<ProxyPool> proxy_;
-  std::optional<PacketFilter> packet_filter_;  // goes first: it asks the proxy who is barred
+  ProxyProcess proxy_;
+  std::optional<PacketFilter> packet_filter_;
   std::optional<ControlServer> control_;
 
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   ReloadResult last_reload_;
   bool is_draining_ = false;
-  int day_ = -1;  // of the year, local time
-  BlockedTotals blocked_before_today_;
+  bool is_reloading_ = false;
+  bool proxy_has_ended_ = false;
 };
 
 }  // namespace postern::gateway

@@ -1,5 +1,6 @@
 // What the daemon answers to the control socket: the state of things.
 #include <boost/asio/awaitable.hpp>
+#include <boost/json.hpp>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -15,36 +16,69 @@ namespace postern::gateway {
 namespace {
 
 namespace net = boost::asio;
+namespace json = boost::json;
 
 constexpr std::chrono::milliseconds kReachabilityPatience{1000};
 constexpr std::uint16_t kSmtpPort = 25;
 
-}  // namespace
-
-std::string App::counters() {
-  Samples samples;
-  packet_filter_->collect(mailer_ids_.names(), samples);
-  proxy_->collect(mailer_ids_.names(), samples);
-  return to_json(samples);
+void add(CountsByReason& counts, const std::array<std::uint64_t, rules::kReasonCount>& more) {
+  for (std::size_t i = 0; i < more.size(); ++i) {
+    if (more[i] > 0) {
+      counts.emplace_back(rules::kReasons[i].label, more[i]);
+    }
+  }
 }
 
-std::vector<std::string> App::blocked(Cursor& cursor) {
-  std::vector<const BlockedLog*> logs = packet_filter_->blocked_logs();
-  std::ranges::copy(proxy_->blocked_logs(), std::back_inserter(logs));
-  cursor.resize(logs.size(), 0);
-  std::vector<BlockedAttempt> attempts;
-  for (std::size_t i = 0; i < logs.size(); ++i) {
-    BlockedLog::Page page = logs[i]->since(cursor[i]);
-    cursor[i] = page.next;
-    std::ranges::move(page.attempts, std::back_inserter(attempts));
+// What cannot be asked is a problem to be shown, not a reason to show nothing.
+ProxyReport read_report(const ProxyProcess::Answer& answer) {
+  auto report =
+      answer && answer->contains("report") ? report_of(answer->at("report")) : std::nullopt;
+  if (report) {
+    return std::move(*report);
   }
-  std::ranges::stable_sort(attempts, {}, &BlockedAttempt::when);
+  ProxyReport none;
+  none.problems.push_back(answer ? "the proxy's report cannot be read" : answer.error());
+  return none;
+}
+
+void add_blocked_today(StatusReport& status, const BlockedTotals& totals) {
+  add(status.blocked_today, totals.refused);
+  add(status.observed_today, totals.observed);
+}
+
+}  // namespace
+
+net::awaitable<std::string> App::counters() {
+  Samples samples;
+  packet_filter_->collect(mailer_ids_.names(), samples);
+  const auto answer = co_await proxy_.ask(command("counters"));
+  if (const auto of_proxy = answer && answer->contains("samples")
+                                ? samples_of(answer->at("samples"))
+                                : std::nullopt) {
+    for (const auto& [key, value] : *of_proxy) {
+      samples[key] += value;
+    }
+  }
+  co_return to_json(samples);
+}
+
+net::awaitable<std::vector<std::string>> App::blocked(Cursor& cursor) {
+  BlockedPage page = packet_filter_->blocked_since(cursor.packets);
+  cursor.packets = page.cursor;
+  json::object request = command("blocked");
+  request["cursor"] = json::value_from(cursor.sessions);
+  const auto answer = co_await proxy_.ask(std::move(request));
+  if (auto of_proxy =
+          answer && answer->contains("page") ? page_of(answer->at("page")) : std::nullopt) {
+    cursor.sessions = std::move(of_proxy->cursor);
+    std::ranges::move(of_proxy->lines, std::back_inserter(page.lines));
+  }
+  std::ranges::stable_sort(page.lines, {}, &BlockedLine::unix_seconds);
   std::vector<std::string> lines;
-  lines.reserve(attempts.size());
-  for (const BlockedAttempt& attempt : attempts) {
-    lines.push_back(to_json(attempt, attempt.mailer ? mailer_ids_.names()[*attempt.mailer] : ""));
+  for (BlockedLine& line : page.lines) {
+    lines.push_back(std::move(line.json));
   }
-  return lines;
+  co_return lines;
 }
 
 net::awaitable<void> App::ask_mailers(StatusReport& status) {
@@ -57,7 +91,7 @@ net::awaitable<void> App::ask_mailers(StatusReport& status) {
   const std::vector<bool> answers =
       co_await accept_connections(addresses, kSmtpPort, kReachabilityPatience);
   std::size_t next = 0;
-  for (std::size_t i = 0; i < status.mailers.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(status.mailers.size(), policy->mailers().size()); ++i) {
     MailerReport& mailer = status.mailers[i];
     for (const rules::IpAddress& address : policy->mailers()[i].addresses) {
       if (!answers[next++]) {
@@ -70,16 +104,17 @@ net::awaitable<void> App::ask_mailers(StatusReport& status) {
 }
 
 net::awaitable<std::string> App::status() {
-  StatusReport status = report();
+  const ProxyProcess::Answer answer = co_await proxy_.ask(command("report"));
+  StatusReport status = report(read_report(answer));
   co_await ask_mailers(status);
   co_return to_json(status);
 }
 
-StatusReport App::report() const {
+StatusReport App::report(ProxyReport proxy) const {
   const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started_;
-  ProxyReport proxy = proxy_->report();
   StatusReport status{.version = std::string(kVersion),
                       .pid = getpid(),
+                      .proxy_pid = proxy_.pid(),
                       .uptime_seconds = uptime.count(),
                       .state = is_draining_ ? "draining" : "running",
                       .config_file = file_.string(),
@@ -94,11 +129,12 @@ StatusReport App::report() const {
                                          .per_client = config_.smtp.max_sessions_per_client},
                       .recipients = proxy.recipients,
                       .problems = std::move(proxy.problems)};
-  for (std::size_t i = 0; i < proxy.sessions.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(proxy.sessions.size(), status.workers.size()); ++i) {
     status.workers[i].sessions = proxy.sessions[i];
     status.sessions_open += proxy.sessions[i];
   }
-  add_blocked_today(status);
+  add_blocked_today(status, proxy.blocked_today);
+  add_blocked_today(status, packet_filter_->blocked_today());
   packet_filter_->add_problems(status.problems);
   if (!last_reload_.success) {
     status.problems.push_back("the last reload failed: " + last_reload_.message);
@@ -115,26 +151,6 @@ StatusReport App::report() const {
     }
   }
   return status;
-}
-
-BlockedTotals App::blocked_in_all() const {
-  BlockedTotals totals;
-  packet_filter_->add_blocked(totals);
-  proxy_->add_blocked(totals);
-  return totals;
-}
-
-void App::add_blocked_today(StatusReport& status) const {
-  const BlockedTotals totals = blocked_in_all();
-  const auto add = [](CountsByReason& counts, const auto& now, const auto& before) {
-    for (std::size_t i = 0; i < rules::kReasonCount; ++i) {
-      if (now[i] > before[i]) {
-        counts.emplace_back(rules::kReasons[i].label, now[i] - before[i]);
-      }
-    }
-  };
-  add(status.blocked_today, totals.refused, blocked_before_today_.refused);
-  add(status.observed_today, totals.observed, blocked_before_today_.observed);
 }
 
 }  // namespace postern::gateway

@@ -192,9 +192,8 @@ std::expected<Config, Diagnostics> parse_config(std::string_view toml,
   return config;
 }
 
-std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file,
-                                               MailerIds& mailer_ids, Certificates certificates) {
-  const auto text = read_whole_file(file);
+std::expected<std::string, Diagnostics> read_config(const std::filesystem::path& file) {
+  auto text = read_whole_file(file);
   if (!text) {
     return std::unexpected(Diagnostics{
         {Severity::error, file.string(), 0, 0, "",
@@ -202,7 +201,13 @@ std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file
                      "postern.toml(5) for how to write one",
                      text.error())}});
   }
-  return parse_config(*text, file, mailer_ids, certificates);
+  return std::move(*text);
+}
+
+std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file,
+                                               MailerIds& mailer_ids, Certificates certificates) {
+  const auto text = read_config(file);
+  return text ? parse_config(*text, file, mailer_ids, certificates) : std::unexpected(text.error());
 }
 
 }  // namespace postern::gateway

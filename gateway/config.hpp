@@ -84,11 +84,14 @@ using Diagnostics = std::vector<Diagnostic>;
 // Config::tls is empty.
 enum class Certificates : std::uint8_t { load, leave };
 
+// The text of a configuration, to be parsed here and elsewhere.
+[[nodiscard]] std::expected<std::string, Diagnostics> read_config(
+    const std::filesystem::path& file);
 // A failed load returns its warnings too, and gives out no new mailer ids.
 [[nodiscard]] std::expected<Config, Diagnostics> load_config(const std::filesystem::path& file,
                                                              MailerIds& mailer_ids,
                                                              Certificates certificates);
-// For tests: `file` only names the source in diagnostics, and is what relative paths start
+// `file` only names the source in diagnostics, and is what relative paths start
 // from.
 [[nodiscard]] std::expected<Config, Diagnostics> parse_config(std::string_view toml,
                                                               const std::filesystem::path& file,

@@ -65,6 +65,9 @@ ControlServer::ControlServer(net::io_context& context, const std::filesystem::pa
     throw std::system_error(errno, std::system_category(), "chmod " + path.string());
   }
   acceptor_.listen();
+}
+
+void ControlServer::start() {
   net::co_spawn(context_, [this]() { return accept(); }, net::detached);
 }
 
@@ -113,9 +116,11 @@ net::awaitable<void> ControlServer::answer(Socket& socket, const std::string& re
     std::string status = co_await target_.status();
     co_await send_line(socket, std::move(status));
   } else if (*command == "counters") {
-    co_await send_line(socket, target_.counters());
+    std::string counters = co_await target_.counters();
+    co_await send_line(socket, std::move(counters));
   } else if (*command == "reload") {
-    co_await send_line(socket, target_.reload());
+    std::string result = co_await target_.reload();
+    co_await send_line(socket, std::move(result));
   } else if (*command == "drain") {
     co_await send_line(socket, target_.drain());
   } else if (*command == "blocked") {
@@ -133,7 +138,7 @@ net::awaitable<void> ControlServer::answer(Socket& socket, const std::string& re
 
 net::awaitable<void> ControlServer::send_blocked(Socket& socket, std::size_t limit, bool follow) {
   ControlTarget::Cursor cursor;
-  std::vector<std::string> lines = target_.blocked(cursor);
+  std::vector<std::string> lines = co_await target_.blocked(cursor);
   if (lines.size() > limit) {
     lines.erase(lines.begin(), lines.end() - static_cast<std::ptrdiff_t>(limit));
   }
@@ -149,7 +154,7 @@ net::awaitable<void> ControlServer::send_blocked(Socket& socket, std::size_t lim
     }
     pause.expires_after(kFollowInterval);
     co_await pause.async_wait(use_tuple);
-    lines = target_.blocked(cursor);
+    lines = co_await target_.blocked(cursor);
   }
 }
 

@@ -24,19 +24,24 @@ class ControlTarget {
  public:
   virtual ~ControlTarget() = default;
   virtual boost::asio::awaitable<std::string> status() = 0;
-  virtual std::string counters() = 0;
-  virtual std::string reload() = 0;
+  virtual boost::asio::awaitable<std::string> counters() = 0;
+  virtual boost::asio::awaitable<std::string> reload() = 0;
   virtual std::string drain() = 0;
 
   // Blocked attempts, oldest first. `cursor` is empty the first time, and says where to go on afterwards.
-  using Cursor = std::vector<std::uint64_t>;
-  virtual std::vector<std::string> blocked(Cursor& cursor) = 0;
+  struct Cursor {
+    std::vector<std::uint64_t> packets;
+    std::vector<std::uint64_t> sessions;
+  };
+  virtual boost::asio::awaitable<std::vector<std::string>> blocked(Cursor& cursor) = 0;
 };
 
 class ControlServer {
  public:
   ControlServer(boost::asio::io_context& context, const std::filesystem::path& path,
                 ControlTarget& target);
+  // From now on requests are answered.
+  void start();
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;

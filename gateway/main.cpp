@@ -2,12 +2,10 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <linux/capability.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <system_error>
@@ -15,6 +13,8 @@
 #include "gateway/app.hpp"
 #include "gateway/config.hpp"
 #include "gateway/host.hpp"
+#include "gateway/privileges.hpp"
+#include "gateway/proxy_process.hpp"
 #include "gateway/version.hpp"
 
 namespace {
@@ -25,25 +25,6 @@ void print(const Diagnostics& diagnostics) {
   for (const Diagnostic& diagnostic : diagnostics) {
     fmt::print(stderr, "{}\n", diagnostic.to_string());
   }
-}
-
-bool has_capabilities() {
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct data[2] = {};
-  if (syscall(SYS_capget, &header, data) != 0) {
-    return false;
-  }
-  const auto has = [&data](unsigned capability) {
-    return (data[capability / 32].effective & (1U << (capability % 32))) != 0;
-  };
-  return has(CAP_NET_ADMIN) && has(CAP_NET_RAW);
-}
-
-// A core dump, or a debugger of the same user, would have private keys and what clients said.
-// LimitCORE= of the unit is not enough: it does not hold for a core_pattern with a pipe. The
-// programs that are run, nft among them, are not affected.
-void keep_memory_private() {
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 int run(const std::string& file, bool only_check) {
@@ -65,16 +46,17 @@ int run(const std::string& file, bool only_check) {
     fmt::print("{}: ok, {} mailers\n", file, config->policy->mailers().size());
     return EX_OK;
   }
-  if (!has_capabilities()) {
+  if (!has_capability(CAP_NET_ADMIN) || !has_capability(CAP_NET_RAW)) {
     fmt::print(stderr,
                "posternd: CAP_NET_ADMIN and CAP_NET_RAW are needed, to divert connections and to "
                "keep the clients' "
                "addresses; start it as root or by its systemd unit\n");
     return EX_NOPERM;
   }
-  App app(file, std::move(*config), std::move(mailer_ids));
-  app.run();
-  return EX_OK;
+  ForkedProxy proxy = fork_proxy(*config, mailer_ids);
+  config->tls = nullptr;  // keys are the proxy's
+  App app(file, std::move(*config), std::move(mailer_ids), std::move(proxy));
+  return app.run() ? EX_OK : EXIT_FAILURE;
 }
 
 }  // namespace

@@ -6,11 +6,11 @@
 
 namespace postern::gateway {
 
-PacketFilter::PacketFilter(const Config& config, const rules::SourceFilter& filter, Log& log)
+PacketFilter::PacketFilter(const Config& config, Log& log)
     : log_(log), policy_route_(config.datapath) {
   for (unsigned i = 0; i < config.workers; ++i) {
     workers_.push_back(
-        std::make_unique<PacketWorker>(static_cast<std::uint16_t>(i), config, filter, log));
+        std::make_unique<PacketWorker>(static_cast<std::uint16_t>(i), config, barred_, log));
   }
 }
 
@@ -33,10 +33,24 @@ void PacketFilter::use(const Config& config) {
   }
 }
 
-void PacketFilter::stop() {
+void PacketFilter::bar(const Barred& barred) {
+  barred_.bar(barred.source, barred.duration, BarredSources::Clock::now());
+}
+
+void PacketFilter::stop_threads() {
   for (const auto& worker : workers_) {
     worker->stop();
   }
+}
+
+void PacketFilter::leave_rules() {
+  stop_threads();
+  firewall_->leave();
+  policy_route_.leave();
+}
+
+void PacketFilter::stop() {
+  stop_threads();
   if (const auto removed = firewall_->remove(); !removed) {
     log_.line(LogLevel::error, "the rules could not be removed", {{"cause", removed.error()}});
   }
@@ -104,18 +118,29 @@ void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples
   }
 }
 
-void PacketFilter::add_blocked(BlockedTotals& totals) const {
+void PacketFilter::look_around() {
+  blocked_today_.look(blocked_in_all(),
+                      std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
+}
+
+BlockedTotals PacketFilter::blocked_in_all() const {
+  BlockedTotals totals;
   for (const auto& worker : workers_) {
     worker->counters().add_blocked_by_reason(totals);
   }
+  return totals;
 }
 
-std::vector<const BlockedLog*> PacketFilter::blocked_logs() const {
+BlockedTotals PacketFilter::blocked_today() const {
+  return blocked_today_.since_midnight(blocked_in_all());
+}
+
+BlockedPage PacketFilter::blocked_since(const std::vector<std::uint64_t>& cursor) const {
   std::vector<const BlockedLog*> logs;
   for (const auto& worker : workers_) {
     logs.push_back(&worker->recorder().blocked());
   }
-  return logs;
+  return read_blocked(logs, cursor, {});  // a packet has no mailer
 }
 
 }  // namespace postern::gateway

@@ -11,30 +11,35 @@
 #include <string>
 #include <vector>
 
-#include "gateway/blocked.hpp"
+#include "gateway/barred_sources.hpp"
+#include "gateway/blocked_today.hpp"
 #include "gateway/config.hpp"
 #include "gateway/counters.hpp"
 #include "gateway/log.hpp"
 #include "gateway/packet_worker.hpp"
+#include "gateway/proxy_messages.hpp"
 #include "gateway/report.hpp"
 #include "nfq/firewall.hpp"
 #include "nfq/policy_route.hpp"
-#include "rules/source_filter.hpp"
 
 namespace postern::gateway {
 
 class PacketFilter {
  public:
-  // Takes the queues. `filter` and `log` must outlive this one.
-  PacketFilter(const Config& config, const rules::SourceFilter& filter, Log& log);
+  // Takes the queues. `log` must outlive this one.
+  PacketFilter(const Config& config, Log& log);
 
   // Tells the kernel to send packets here, to be called once the proxy listens.
   void start(const Config& config);
   // What the kernel knows of a policy; threads go on with the old one. On an error nothing has changed.
   [[nodiscard]] std::expected<void, std::string> update_kernel(const rules::Policy& policy);
   void use(const Config& config);
+  // Refuses the source at every mailer for so long.
+  void bar(const Barred& barred);
   // Threads first, kernel second: a packet that arrives in between waits for nobody and is dropped, not let through.
   void stop();
+  // Stops, too, but what is in the kernel stays: nothing new passes, unless on_failure = "open".
+  void leave_rules();
 
   // Whether every thread answered the ping before this one.
   bool ping();
@@ -47,11 +52,18 @@ class PacketFilter {
   [[nodiscard]] std::vector<WorkerReport> report_workers() const;
   void add_problems(std::vector<std::string>& problems) const;
   void collect(const std::vector<std::string>& mailer_names, Samples& samples) const;
-  void add_blocked(BlockedTotals& totals) const;
-  [[nodiscard]] std::vector<const BlockedLog*> blocked_logs() const;
+  // To be called now and then: notices a new day.
+  void look_around();
+  [[nodiscard]] BlockedTotals blocked_today() const;
+  [[nodiscard]] BlockedPage blocked_since(const std::vector<std::uint64_t>& cursor) const;
 
  private:
+  void stop_threads();
+  [[nodiscard]] BlockedTotals blocked_in_all() const;
+
   Log& log_;
+  BarredSources barred_;
+  BlockedToday blocked_today_;
   std::vector<std::unique_ptr<PacketWorker>> workers_;
   nfq::PolicyRoute policy_route_;
   std::optional<nfq::Firewall> firewall_;

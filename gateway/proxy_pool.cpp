@@ -12,11 +12,12 @@ constexpr std::chrono::seconds kCertificateInterval{5};
 
 }  // namespace
 
-ProxyPool::ProxyPool(const Config& config, Log& log) : log_(log), config_(config) {
+ProxyPool::ProxyPool(const Config& config, Log& log, rules::EventSink& listener)
+    : log_(log), config_(config) {
   certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
   for (unsigned i = 0; i < config_.workers; ++i) {
     workers_.push_back(std::make_unique<SessionWorker>(static_cast<std::uint16_t>(i), config_,
-                                                       ledger_, authentications_, log_));
+                                                       ledger_, authentications_, log_, listener));
   }
 }
 
@@ -57,6 +58,12 @@ bool ProxyPool::ping() {
     all_answered = worker->ping() && all_answered;
   }
   return all_answered;
+}
+
+void ProxyPool::look_around() {
+  blocked_today_.look(blocked_in_all(),
+                      std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
+  look_after_certificates();
 }
 
 // --- certificates ----------------------------------------------------------------------------------------------
@@ -103,7 +110,8 @@ void ProxyPool::log_renewal(const CertificateWatch::Renewal& renewal) {
 // --- what is told ----------------------------------------------------------------------------------------------
 
 ProxyReport ProxyPool::report() const {
-  ProxyReport report{.certificate_problems = certificates_.problems()};
+  ProxyReport report{.blocked_today = blocked_today_.since_midnight(blocked_in_all()),
+                     .certificate_problems = certificates_.problems()};
   for (const auto& worker : workers_) {
     report.sessions.push_back(worker->counters().sessions_open());
     worker->counters().add_recipients(report.recipients);
@@ -159,18 +167,21 @@ void ProxyPool::collect(const std::vector<std::string>& mailer_names, Samples& s
   }
 }
 
-void ProxyPool::add_blocked(BlockedTotals& totals) const {
+BlockedTotals ProxyPool::blocked_in_all() const {
+  BlockedTotals totals;
   for (const auto& worker : workers_) {
     worker->counters().add_blocked_by_reason(totals);
   }
+  return totals;
 }
 
-std::vector<const BlockedLog*> ProxyPool::blocked_logs() const {
+BlockedPage ProxyPool::blocked_since(const std::vector<std::uint64_t>& cursor,
+                                     const std::vector<std::string>& mailer_names) const {
   std::vector<const BlockedLog*> logs;
   for (const auto& worker : workers_) {
     logs.push_back(&worker->recorder().blocked());
   }
-  return logs;
+  return read_blocked(logs, cursor, mailer_names);
 }
 
 }  // namespace postern::gateway

@@ -13,14 +13,15 @@
 #include <string>
 #include <vector>
 
-#include "gateway/blocked.hpp"
+#include "gateway/blocked_today.hpp"
 #include "gateway/certificate_watch.hpp"
 #include "gateway/config.hpp"
 #include "gateway/counters.hpp"
 #include "gateway/log.hpp"
+#include "gateway/proxy_messages.hpp"
 #include "gateway/report.hpp"
 #include "gateway/session_worker.hpp"
-#include "rules/source_filter.hpp"
+#include "rules/event.hpp"
 #include "smtp_proxy/auth_ledger.hpp"
 #include "smtp_proxy/session_ledger.hpp"
 
@@ -28,8 +29,9 @@ namespace postern::gateway {
 
 class ProxyPool {
  public:
-  // Listens. `log` must outlive this one.
-  ProxyPool(const Config& config, Log& log);
+  // Listens. `listener` hears of every event, on the workers' threads. It and `log` must outlive
+  // this one.
+  ProxyPool(const Config& config, Log& log, rules::EventSink& listener);
 
   void start();
   void use(const Config& config);
@@ -39,18 +41,17 @@ class ProxyPool {
 
   // Whether every worker answered the ping before this one.
   bool ping();
-  // To be called now and then: takes renewed certificates into use.
-  void look_after_certificates();
-
-  // Who is refused for guessed passwords.
-  [[nodiscard]] const rules::SourceFilter& barred_sources() const { return authentications_; }
+  // To be called now and then: takes renewed certificates into use, and notices a new day.
+  void look_around();
 
   [[nodiscard]] ProxyReport report() const;
   void collect(const std::vector<std::string>& mailer_names, Samples& samples) const;
-  void add_blocked(BlockedTotals& totals) const;
-  [[nodiscard]] std::vector<const BlockedLog*> blocked_logs() const;
+  [[nodiscard]] BlockedPage blocked_since(const std::vector<std::uint64_t>& cursor,
+                                          const std::vector<std::string>& mailer_names) const;
 
  private:
+  void look_after_certificates();
+  [[nodiscard]] BlockedTotals blocked_in_all() const;
   void log_renewal(const CertificateWatch::Renewal& renewal);
   [[nodiscard]] MailerReport report_mailer(const rules::Mailer& mailer) const;
   [[nodiscard]] std::vector<CertificateReport> report_certificates(rules::MailerId mailer) const;
@@ -62,6 +63,7 @@ class ProxyPool {
   smtp_proxy::SessionLedger ledger_;  // the workers' in common, as is the next
   smtp_proxy::AuthLedger authentications_;
   std::atomic<std::size_t> workers_drained_ = 0;
+  BlockedToday blocked_today_;
   std::vector<std::unique_ptr<SessionWorker>> workers_;
 };
 

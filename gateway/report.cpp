@@ -129,14 +129,12 @@ std::string to_json(const StatusReport& report) {
   const json::value last_reload{{"success", report.last_reload.success},
                                 {"unix_seconds", report.last_reload.unix_seconds},
                                 {"message", report.last_reload.message}};
-  const json::value daemon{{"version", report.version},
-                           {"pid", report.pid},
-                           {"uptime_seconds", report.uptime_seconds},
-                           {"state", report.state},
-                           {"config_file", report.config_file},
-                           {"last_reload", last_reload},
-                           {"on_failure", report.on_failure},
-                           {"observe", report.observe}};
+  const json::value daemon{
+      {"version", report.version},     {"pid", report.pid},
+      {"proxy_pid", report.proxy_pid}, {"uptime_seconds", report.uptime_seconds},
+      {"state", report.state},         {"config_file", report.config_file},
+      {"last_reload", last_reload},    {"on_failure", report.on_failure},
+      {"observe", report.observe}};
   return json::serialize(json::value{
       {"daemon", daemon},
       {"queue_form", report.queue_form},

@@ -58,6 +58,7 @@ struct ProxyReport {
   std::vector<std::uint64_t> sessions;  // by worker
   std::vector<MailerReport> mailers;    // in the order of the policy's
   RecipientMatrix recipients{};
+  BlockedTotals blocked_today;
   std::vector<std::string> problems;
   std::vector<std::string> certificate_problems;
 };
@@ -73,6 +74,7 @@ struct SessionLimits {
 struct StatusReport {
   std::string version;
   std::int64_t pid = 0;
+  std::int64_t proxy_pid = 0;
   double uptime_seconds = 0;
   std::string state;
   std::string config_file;

@@ -18,15 +18,22 @@ smtp_proxy::SessionSettings session_settings(const Config& config) {
 
 SessionWorker::SessionWorker(std::uint16_t index, const Config& config,
                              smtp_proxy::SessionLedger& ledger,
-                             smtp_proxy::AuthLedger& authentications, Log& log)
+                             smtp_proxy::AuthLedger& authentications, Log& log,
+                             rules::EventSink& listener)
     : index_(index),
       recorder_(log, config.policy),
+      listener_(listener),
       proxy_(thread_.loop(), config.datapath.proxy_ports, session_settings(config), ledger,
-             authentications, recorder_) {}
+             authentications, *this) {}
 
 // The thread must end before what it works on goes.
 SessionWorker::~SessionWorker() {
   thread_.stop();
+}
+
+void SessionWorker::on_event(const rules::Ends& ends, const rules::Event& event) {
+  recorder_.on_event(ends, event);
+  listener_.on_event(ends, event);
 }
 
 void SessionWorker::start() {

@@ -11,18 +11,20 @@
 #include "gateway/event_recorder.hpp"
 #include "gateway/log.hpp"
 #include "gateway/worker_thread.hpp"
+#include "rules/event.hpp"
 #include "smtp_proxy/auth_ledger.hpp"
 #include "smtp_proxy/proxy.hpp"
 #include "smtp_proxy/session_ledger.hpp"
 
 namespace postern::gateway {
 
-class SessionWorker {
+class SessionWorker final : rules::EventSink {
  public:
-  // The ledgers are those of all workers. They and `log` must outlive this one.
+  // The ledgers are those of all workers. `listener` hears of every event, too, on this worker's
+  // thread. All of them must outlive this one.
   SessionWorker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
-                smtp_proxy::AuthLedger& authentications, Log& log);
-  ~SessionWorker();
+                smtp_proxy::AuthLedger& authentications, Log& log, rules::EventSink& listener);
+  ~SessionWorker() override;
   SessionWorker(const SessionWorker&) = delete;
   SessionWorker& operator=(const SessionWorker&) = delete;
 
@@ -39,8 +41,11 @@ class SessionWorker {
   [[nodiscard]] const Counters& counters() const { return recorder_.counters(); }
 
  private:
+  void on_event(const rules::Ends& ends, const rules::Event& event) override;
+
   std::uint16_t index_;
   EventRecorder recorder_;
+  rules::EventSink& listener_;
   WorkerThread thread_;
   smtp_proxy::Proxy proxy_;
 };

@@ -45,6 +45,8 @@ class Firewall {
   // connections of the proxy do not notice, the kernel's counters begin anew.
   [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
   [[nodiscard]] std::expected<void, std::string> remove();
+  // What is installed stays after this object, too.
+  void leave() { installed_ = false; }
   [[nodiscard]] QueueForm form() const { return form_; }
 
   // What somebody else has changed since it was put there.

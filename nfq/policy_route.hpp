@@ -39,6 +39,8 @@ class PolicyRoute {
   [[nodiscard]] std::vector<std::string> changes() const;
   // Puts back what is gone, and our rules in front. What is there stays meanwhile.
   [[nodiscard]] std::expected<void, std::string> restore();
+  // What is installed stays after this object, too.
+  void leave() { installed_ = false; }
   // Why there is no IPv6, in words; empty if there is.
   [[nodiscard]] const std::string& ipv6_missing() const { return ipv6_missing_; }
 

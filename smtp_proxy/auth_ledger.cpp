@@ -80,7 +80,6 @@ AuthLedger::FailureVerdict AuthLedger::bar(const rules::IpAddress& stranger, con
   const seconds doubled = is_barred_again ? std::min(2 * bar.duration, kLongestBar) : seconds(0);
   bar.duration = std::max(limits.auth_refusal_time, doubled);
   bar.end = now + bar.duration;
-  last_bar_ends_ = std::max(last_bar_ends_.load(), bar.end);
   return {.barred_for = bar.duration, .was_barred_now = true};
 }
 
@@ -125,17 +124,9 @@ void AuthLedger::forget_place(const Place& place) {
 }
 
 bool AuthLedger::is_barred(const rules::IpAddress& source, Clock::time_point now) const {
-  if (now >= last_bar_ends_.load()) {
-    return false;
-  }
   const std::lock_guard lock(mutex_);
   const Bar* bar = barred_.find(stranger_of(source));
   return bar != nullptr && now < bar->end;
-}
-
-bool AuthLedger::refuses(const rules::IpAddress& source) const {
-  // Asked of every new flow: most of the time there is nothing to look at, the clock included.
-  return last_bar_ends_.load() != Clock::time_point::min() && is_barred(source, Clock::now());
 }
 
 AuthLedger::Capacity AuthLedger::size() const {

@@ -18,13 +18,12 @@
 //           first. Barred sources have a table of their own, into which only those come who reached
 //           the limit: no spraying of single failures from many addresses can flush them out. It can
 //           flush what others have failed so far; those were not caught yet.
-// Threads:  any. One lock, but as long as nobody is barred refuses() does not take it.
-// Clock:    given by the caller, but for refuses().
+// Threads:  any. One lock.
+// Clock:    given by the caller.
 // Errors:   the constructor throws std::runtime_error if there are no random numbers.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -35,13 +34,12 @@
 #include <utility>
 
 #include "rules/ip.hpp"
-#include "rules/source_filter.hpp"
 #include "smtp_proxy/core/settings.hpp"
 #include "smtp_proxy/recency_table.hpp"
 
 namespace postern::smtp_proxy {
 
-class AuthLedger final : public rules::SourceFilter {
+class AuthLedger {
  public:
   using Clock = std::chrono::steady_clock;
 
@@ -72,8 +70,6 @@ class AuthLedger final : public rules::SourceFilter {
   [[nodiscard]] SuccessVerdict note_success(const rules::IpAddress& source, std::string_view user,
                                             const Settings& limits, Clock::time_point now);
   [[nodiscard]] bool is_barred(const rules::IpAddress& source, Clock::time_point now) const;
-  // The same, at this moment.
-  [[nodiscard]] bool refuses(const rules::IpAddress& source) const override;
 
   // Entries now, each as Capacity names it.
   [[nodiscard]] Capacity size() const;
@@ -112,7 +108,6 @@ class AuthLedger final : public rules::SourceFilter {
   RecencyTable<rules::IpAddress, Bar> barred_;
   RecencyTable<Place, Clock::time_point> places_;  // and the last success
   std::map<UserKey, Spread> spread_;               // of the users who have a place
-  std::atomic<Clock::time_point> last_bar_ends_ = Clock::time_point::min();
 };
 
 }  // namespace postern::smtp_proxy

@@ -19,13 +19,14 @@ LAYERS = {  # the longest matching folder decides
     "smtp_proxy/core": [STD, SIMD, r'"rules/.*"', r'"smtp_proxy/core/.*"'],
     "nfq": [STD, POSIX, r"<fmt/.*>", r"<libmnl/.*>", r"<libnetfilter_queue/.*>", r"<boost/json.*>", r'"rules/.*"', r'"nfq/.*"'],
     "smtp_proxy": [STD, POSIX, r"<fmt/.*>", r"<boost/(asio|system)[./].*>", r'"rules/.*"', r'"smtp_proxy/.*"'],
-    "gateway": [STD, POSIX, r"<(fmt|spdlog|CLI|systemd)/.*>", r"<boost/(asio|system|json)[./].*>",
+    "gateway": [STD, POSIX, r"<(fmt|spdlog|CLI|systemd)/.*>", r"<boost/(asio|system|json|describe)[./].*>",
                 r'"(rules|nfq|smtp_proxy|gateway)/.*"'],
 }
 EXTRA = [  # a library that only the named files may know
     (r"^smtp_proxy/(tls/|auth_ledger\.).*", r"<openssl/.*>"),
     (r"^gateway/(config|toml_).*", r"<toml\+\+/.*>|<toml\+\+\.h>|<toml\.hpp>"),
     (r"^gateway/capture.*", r"<pcap.*>"),
+    (r"^gateway/privileges.cpp", r"<seccomp.h>"),
     (r"^gateway/web.*", r"<boost/beast[./].*>"),
 ]
 

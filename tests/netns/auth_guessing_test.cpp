@@ -178,9 +178,10 @@ class NoPassword : public WithTls {
   }
   void expect_forgotten() {
     // It would be found.
-    EXPECT_NE(found_in_memory(posternd->process().pid(), {"script.example"}),
-              std::vector<std::string>{});
-    EXPECT_EQ(found_in_memory(posternd->process().pid(), secrets()), std::vector<std::string>{});
+    for (const pid_t process : {posternd->process().pid(), posternd->proxy_pid()}) {
+      EXPECT_NE(found_in_memory(process, {"script.example"}), std::vector<std::string>{});
+      EXPECT_EQ(found_in_memory(process, secrets()), std::vector<std::string>{});
+    }
     const std::string told = posternd->log() + posternd->postern({"blocked", "--json"}).output +
                              posternd->postern({"counters", "--json"}).output +
                              posternd->postern({"status", "--json"}).output;
@@ -239,7 +240,7 @@ TEST_F(NoPassword, IsLeftWhileASlowServerThinks) {
   // The responses to a challenge are no commands of the server's: wait until ours is through.
   EXPECT_TRUE(wait_until(
       "nothing is left",
-      [&] { return found_in_memory(posternd->process().pid(), secrets()).empty(); },
+      [&] { return found_in_memory(posternd->proxy_pid(), secrets()).empty(); },
       std::chrono::seconds{3}));
   expect_forgotten();
 }

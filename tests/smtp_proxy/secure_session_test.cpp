@@ -463,7 +463,7 @@ TEST_F(Authentication, BarsASourceThatFailsTooOften) {
   expect_at_client("535 no\r\n421 4.7.0 too many failed authentications\r\n");
   ASSERT_EQ(events<rules::SourceBarred>().size(), 1U);
   EXPECT_EQ(events<rules::SourceBarred>()[0].duration, settings_->auth_refusal_time);
-  EXPECT_TRUE(authentications_.refuses(kLoopback));
+  EXPECT_TRUE(authentications_.is_barred(kLoopback, AuthLedger::Clock::now()));
 }
 
 TEST_F(Authentication, NoticesAnAccountThatIsUsedFromManyPlaces) {

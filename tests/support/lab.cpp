@@ -464,6 +464,19 @@ void Posternd::write_config(const std::string& toml) const {
   std::ofstream(config_) << toml;
 }
 
+pid_t Posternd::proxy_pid() const {
+  const std::string pid = std::to_string(process_.pid());
+  std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+  // It may be running nft, too.
+  for (pid_t child = 0; children >> child;) {
+    std::ifstream name("/proc/" + std::to_string(child) + "/comm");
+    if (std::string text; name >> text && text == "posternd-proxy") {
+      return child;
+    }
+  }
+  return -1;
+}
+
 Finished Posternd::postern(std::vector<std::string> arguments) const {
   arguments.insert(arguments.begin(), kPostern);
   arguments.insert(arguments.end(), {"--config", config_.string()});

@@ -188,7 +188,8 @@ class Posternd {
   Posternd& operator=(const Posternd&) = delete;
 
   [[nodiscard]] static std::string program();
-  [[nodiscard]] Process& process() { return process_; }
+  [[nodiscard]] Process& process() { return process_; }  // holds the rules
+  [[nodiscard]] pid_t proxy_pid() const;                  // speaks SMTP
   [[nodiscard]] std::string log() const { return process_.output(); }
   void write_config(const std::string& toml) const;
   // Runs `postern ARGUMENTS` against this daemon.

@@ -1,0 +1,30 @@
+#include "gateway/barred_sources.hpp"
+
+#include <algorithm>
+
+#include "smtp_proxy/stranger.hpp"
+
+namespace postern::gateway {
+
+void BarredSources::bar(const rules::IpAddress& source, std::chrono::seconds duration,
+                        Clock::time_point now) {
+  const std::lock_guard lock(mutex_);
+  Clock::time_point& end = ends_.touch(smtp_proxy::stranger_of(source));
+  end = std::max(end, now + duration);
+  last_ends_ = std::max(last_ends_.load(), end);
+}
+
+bool BarredSources::is_barred(const rules::IpAddress& source, Clock::time_point now) const {
+  if (now >= last_ends_.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  const std::lock_guard lock(mutex_);
+  const Clock::time_point* end = ends_.find(smtp_proxy::stranger_of(source));
+  return end != nullptr && now < *end;
+}
+
+bool BarredSources::refuses(const rules::IpAddress& source) const {
+  return is_barred(source, Clock::now());
+}
+
+}  // namespace postern::gateway

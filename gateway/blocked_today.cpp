@@ -1,0 +1,25 @@
+#include "gateway/blocked_today.hpp"
+
+#include <cstddef>
+#include <utility>
+
+namespace postern::gateway {
+
+void BlockedToday::look(const BlockedTotals& totals, std::time_t now) {
+  std::tm local{};
+  localtime_r(&now, &local);
+  if (std::exchange(day_, local.tm_yday) != local.tm_yday) {
+    before_ = totals;
+  }
+}
+
+BlockedTotals BlockedToday::since_midnight(const BlockedTotals& totals) const {
+  BlockedTotals today = totals;
+  for (std::size_t i = 0; i < rules::kReasonCount; ++i) {
+    today.refused[i] -= before_.refused[i];
+    today.observed[i] -= before_.observed[i];
+  }
+  return today;
+}
+
+}  // namespace postern::gateway

@@ -1,0 +1,122 @@
+#include "gateway/privileges.hpp"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <system_error>
+
+namespace postern::gateway {
+namespace {
+
+using CapabilitySets = std::array<__user_cap_data_struct, 2>;
+
+__user_cap_header_struct header_of_this_process() {
+  return {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+}
+
+[[noreturn]] void fail(int error_number, const std::string& what) {
+  throw std::system_error(error_number, std::generic_category(), what);
+}
+
+class SyscallFilter {
+ public:
+  SyscallFilter() : filter_(seccomp_init(SCMP_ACT_ALLOW), seccomp_release) {
+    if (filter_ == nullptr) {
+      fail(ENOMEM, "seccomp");
+    }
+  }
+
+  void refuse(int syscall_number) { add(syscall_number, {}); }
+  void refuse(int syscall_number, const scmp_arg_cmp& where) { add(syscall_number, {where}); }
+  void load() {
+    if (const int result = seccomp_load(filter_.get()); result != 0) {
+      fail(-result, "the system call filter is not taken");
+    }
+  }
+
+ private:
+  void add(int syscall_number, std::initializer_list<scmp_arg_cmp> where) {
+    const int result = seccomp_rule_add_array(filter_.get(), SCMP_ACT_ERRNO(EPERM), syscall_number,
+                                              static_cast<unsigned>(where.size()), where.begin());
+    if (result != 0) {
+      fail(-result, "a rule of the system call filter");
+    }
+  }
+
+  std::unique_ptr<void, decltype(&seccomp_release)> filter_;
+};
+
+}  // namespace
+
+bool has_capability(unsigned capability) {
+  auto header = header_of_this_process();
+  CapabilitySets sets{};
+  return syscall(SYS_capget, &header, sets.data()) == 0 &&
+         (sets[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
+}
+
+void keep_only_capabilities(std::initializer_list<unsigned> capabilities) {
+  // Root gets all of them back when it runs a program, but for this.
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    fail(errno, "no_new_privs");
+  }
+  CapabilitySets sets{};
+  for (const unsigned capability : capabilities) {
+    auto& set = sets[CAP_TO_INDEX(capability)];
+    set.effective |= CAP_TO_MASK(capability);
+    set.permitted |= CAP_TO_MASK(capability);
+  }
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
+    fail(errno, "ambient capabilities");
+  }
+  auto header = header_of_this_process();
+  if (syscall(SYS_capset, &header, sets.data()) != 0) {
+    fail(errno, "capabilities");
+  }
+}
+
+void keep_memory_private() {
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+void confine_to_tcp() {
+  SyscallFilter filter;
+  for (const int run_or_become :
+       {SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(mount),
+        SCMP_SYS(umount2), SCMP_SYS(pivot_root), SCMP_SYS(chroot), SCMP_SYS(bpf),
+        SCMP_SYS(perf_event_open), SCMP_SYS(io_uring_setup), SCMP_SYS(keyctl), SCMP_SYS(add_key),
+        SCMP_SYS(request_key), SCMP_SYS(userfaultfd)}) {
+    filter.refuse(run_or_become);
+  }
+  for (const int to_others :
+       {SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(pidfd_open),
+        SCMP_SYS(pidfd_getfd), SCMP_SYS(pidfd_send_signal), SCMP_SYS(rt_sigqueueinfo)}) {
+    filter.refuse(to_others);
+  }
+  // abort() signals itself.
+  const auto self = static_cast<scmp_datum_t>(getpid());
+  filter.refuse(SCMP_SYS(kill), SCMP_A0(SCMP_CMP_NE, self));
+  filter.refuse(SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_NE, self));
+  filter.refuse(SCMP_SYS(tkill));
+#if !defined(__SANITIZE_ADDRESS__)  // the search for leaks traces the process that it looks at
+  filter.refuse(SCMP_SYS(ptrace));
+#endif
+  // TCP, and what is between processes of this host.
+  constexpr scmp_datum_t kTypeMask = 0xf;
+  filter.refuse(SCMP_SYS(socket), SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, SOCK_RAW));
+  filter.refuse(SCMP_SYS(socket), SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, SOCK_PACKET));
+  filter.refuse(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_GT, AF_INET6));
+  filter.load();
+}
+
+}  // namespace postern::gateway
