@@ -429,11 +429,37 @@ int datagram_socket(const fs::path& path) {
 
 }  // namespace
 
+Notifications::Notifications(const fs::path& socket)
+    : socket_(datagram_socket(socket)), reader_([this] { read(); }) {}
+
+Notifications::~Notifications() {
+  ::shutdown(socket_, SHUT_RDWR);  // ends the reader
+  reader_.join();
+  ::close(socket_);
+}
+
+void Notifications::read() {
+  std::array<char, 4096> message{};
+  for (;;) {
+    const ssize_t octets = ::recv(socket_, message.data(), message.size(), 0);
+    if (octets <= 0) {
+      return;
+    }
+    const auto lines = lines_of(std::string(message.data(), static_cast<std::size_t>(octets)));
+    const std::lock_guard lock(mutex_);
+    heard_.insert(heard_.end(), lines.begin(), lines.end());
+  }
+}
+
+std::size_t Notifications::count(std::string_view state) const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<std::size_t>(std::ranges::count(heard_, state));
+}
+
 Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until)
     : lab_(&lab),
       config_(lab.folder() / "postern.toml"),
-      notify_socket_(datagram_socket(lab.folder() / "notify")),
-      reader_([this] { read_notifications(); }),
+      notifications_(lab.folder() / "notify"),
       process_([&] {
         write_config(config.to_toml(lab));
         return Process({.arguments = {kPosternd, "--config", config_.string()},
@@ -448,12 +474,6 @@ Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until)
       throw std::runtime_error("posternd ended: " + log());
     }
   }
-}
-
-Posternd::~Posternd() {
-  ::shutdown(notify_socket_, SHUT_RDWR);  // ends the reader
-  reader_.join();
-  ::close(notify_socket_);
 }
 
 std::string Posternd::program() {
@@ -503,24 +523,6 @@ std::int64_t Posternd::counter(std::string_view name,
     }
   }
   return sum;
-}
-
-void Posternd::read_notifications() {
-  std::array<char, 4096> message{};
-  for (;;) {
-    const ssize_t octets = ::recv(notify_socket_, message.data(), message.size(), 0);
-    if (octets <= 0) {
-      return;
-    }
-    const auto lines = lines_of(std::string(message.data(), static_cast<std::size_t>(octets)));
-    const std::lock_guard lock(mutex_);
-    notified_.insert(notified_.end(), lines.begin(), lines.end());
-  }
-}
-
-std::size_t Posternd::count_notified(std::string_view state) const {
-  const std::lock_guard lock(mutex_);
-  return static_cast<std::size_t>(std::ranges::count(notified_, state));
 }
 
 }  // namespace postern::testing

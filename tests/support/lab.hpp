@@ -177,15 +177,32 @@ struct ConfigText {
   [[nodiscard]] std::string to_toml(const Lab& lab) const;
 };
 
+// What a daemon tells systemd. It is read as it comes: the kernel holds ten, and then sd_notify()
+// blocks.
+class Notifications {
+ public:
+  explicit Notifications(const std::filesystem::path& socket);
+  ~Notifications();
+  Notifications(const Notifications&) = delete;
+  Notifications& operator=(const Notifications&) = delete;
+
+  [[nodiscard]] std::size_t count(std::string_view state) const;
+
+ private:
+  void read();
+
+  int socket_ = -1;
+  mutable std::mutex mutex_;
+  std::vector<std::string> heard_;
+  std::jthread reader_;
+};
+
 // The build's posternd on the router, and its postern command.
 class Posternd {
  public:
   enum class Until { ready, started };
 
   explicit Posternd(const Lab& lab, const ConfigText& config = {}, Until until = Until::ready);
-  ~Posternd();
-  Posternd(const Posternd&) = delete;
-  Posternd& operator=(const Posternd&) = delete;
 
   [[nodiscard]] static std::string program();
   [[nodiscard]] Process& process() { return process_; }  // holds the rules
@@ -198,18 +215,14 @@ class Posternd {
   [[nodiscard]] std::int64_t counter(std::string_view name,
                                      const std::map<std::string, std::string>& labels = {}) const;
   // The number of READY=1 and RELOADING=1 that systemd would have seen.
-  [[nodiscard]] std::size_t count_notified(std::string_view state) const;
+  [[nodiscard]] std::size_t count_notified(std::string_view state) const {
+    return notifications_.count(state);
+  }
 
  private:
-  void read_notifications();
-
   const Lab* lab_;
   std::filesystem::path config_;
-  int notify_socket_ = -1;
-  // Notifications are read as they come: the kernel holds ten, and then sd_notify() blocks.
-  mutable std::mutex mutex_;
-  std::vector<std::string> notified_;
-  std::jthread reader_;
+  Notifications notifications_;
   Process process_;
 };
 
