@@ -74,8 +74,9 @@ std::string EndToEnd::kernel_state() const {
   // `ip rule`, and those name no table of ours.
   const char* const script = R"(
     nft list tables
-    iptables -w -t mangle -S | grep -v '^-P'
-    ip6tables -w -t mangle -S | grep -v '^-P'
+    for program in $(command -v iptables ip6tables); do
+      $program -w -t mangle -S | grep -v '^-P'
+    done
     ip rule | grep 2525
     ip -6 rule | grep 2525
     ip route show table 2525 2>/dev/null
