@@ -21,4 +21,15 @@ void for_each_attribute(const nlmsghdr* message, std::size_t header_octets, Func
   }
 }
 
+// The attributes inside an attribute.
+template <typename Function>
+void for_each_nested(const nlattr* nest, Function&& function) {
+  const auto* at = static_cast<const nlattr*>(mnl_attr_get_payload(nest));
+  const auto* end = reinterpret_cast<const char*>(at) + mnl_attr_get_payload_len(nest);
+  const auto left = [&] { return static_cast<int>(end - reinterpret_cast<const char*>(at)); };
+  for (; mnl_attr_ok(at, left()); at = mnl_attr_next(at)) {
+    function(at);
+  }
+}
+
 }  // namespace postern::nfq

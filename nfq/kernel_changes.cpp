@@ -97,6 +97,17 @@ std::uint32_t table_of(const nlmsghdr* message, const rtmsg& route) {
 
 }  // namespace
 
+void KernelChanges::add(const KernelChanges& more) {
+  table = table || more.table;
+  mangle = mangle || more.mangle;
+  routing = routing || more.routing;
+  links = links || more.links;
+  addresses = addresses || more.addresses;
+  if (!more.changed_by.empty()) {
+    changed_by = more.changed_by;
+  }
+}
+
 bool ChangeReader::read_netfilter(std::span<const std::uint8_t> octets, KernelChanges& changes) {
   return for_each_message(octets, [&](const nlmsghdr* message) {
     const auto* header = header_in<nfgenmsg>(message);

@@ -29,6 +29,7 @@ struct KernelChanges {
   [[nodiscard]] bool any() const { return table || mangle || routing || links || addresses; }
   // The kernel had more to tell than there was room for.
   void everything() { table = mangle = routing = links = addresses = true; }
+  void add(const KernelChanges& more);
 };
 
 class ChangeReader {

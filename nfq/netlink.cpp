@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t kReceiveOctets = 32'768;  // what the kernel fills at most while it dumps
 
+constexpr int kBatchRoomOctets = 262'144;
+
 }  // namespace
 
 NetlinkSocket::NetlinkSocket(int bus)
@@ -44,6 +46,32 @@ int NetlinkSocket::ask(NetlinkMessage message, const OnAnswer& on_answer) {
     return errno;
   }
   return read_answers(on_answer);
+}
+
+int NetlinkSocket::send_batch(const NetlinkMessage& messages) {
+  const int size = static_cast<int>(messages.size()) * 2 + kBatchRoomOctets;
+  const int fd = mnl_socket_get_fd(socket_);
+  (void)::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+  (void)::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+  if (mnl_socket_sendto(socket_, messages.data(), messages.size()) < 0) {
+    return errno;
+  }
+  // The kernel has answered when the system call returns.
+  int first_error = 0;
+  for (;;) {
+    const ssize_t count = ::recv(fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    if (count < 0) {
+      const bool is_all = errno == EAGAIN || errno == EWOULDBLOCK;
+      return first_error != 0 || is_all ? first_error : errno;
+    }
+    const auto* answer = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+    int left = static_cast<int>(count);
+    for (; mnl_nlmsg_ok(answer, left); answer = mnl_nlmsg_next(answer, &left)) {
+      if (answer->nlmsg_type == NLMSG_ERROR && first_error == 0) {
+        first_error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(answer))->error;
+      }
+    }
+  }
 }
 
 int NetlinkSocket::read_answers(const OnAnswer& on_answer) {

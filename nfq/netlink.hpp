@@ -30,6 +30,10 @@ class NetlinkSocket {
   // One request. EINTR: what a dump listed was changed meanwhile.
   [[nodiscard]] int ask(NetlinkMessage message, const OnAnswer& on_answer = nullptr);
 
+  // Messages that number themselves, each asking for an acknowledgement, to be carried out together
+  // or not at all (nfnetlink). The first error among the answers.
+  [[nodiscard]] int send_batch(const NetlinkMessage& messages);
+
  private:
   void close();
   int read_answers(const OnAnswer& on_answer);

@@ -44,13 +44,7 @@ class Attributes {
     for_each_attribute(message, sizeof(nfgenmsg), [this](const nlattr* one) { add(one); });
   }
   explicit Attributes(const nlattr* nest) {
-    const std::string_view inside = payload_of(nest);
-    const auto* at = reinterpret_cast<const nlattr*>(inside.data());
-    const char* end = inside.data() + inside.size();
-    const auto left = [&] { return static_cast<int>(end - reinterpret_cast<const char*>(at)); };
-    for (; mnl_attr_ok(at, left()); at = mnl_attr_next(at)) {
-      add(at);
-    }
+    for_each_nested(nest, [this](const nlattr* one) { add(one); });
   }
 
   [[nodiscard]] const nlattr* find(int type) const {

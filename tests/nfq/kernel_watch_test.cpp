@@ -46,13 +46,7 @@ KernelChanges told(KernelWatch& watch) {
   KernelChanges all;
   pollfd event{.fd = watch.fd(), .events = POLLIN, .revents = 0};
   while (::poll(&event, 1, 100) > 0) {
-    const KernelChanges part = watch.read();
-    all.table = all.table || part.table;
-    all.mangle = all.mangle || part.mangle;
-    all.routing = all.routing || part.routing;
-    all.links = all.links || part.links;
-    all.addresses = all.addresses || part.addresses;
-    all.changed_by = part.changed_by.empty() ? all.changed_by : part.changed_by;
+    all.add(watch.read());
   }
   return all;
 }

@@ -1,0 +1,46 @@
+// A second table, which no other program can take away: it keeps port 25 shut in the moment between
+// somebody's `nft flush ruleset` and the return of the first one.
+//
+// It belongs to the socket that made it ("flags owner", Linux 5.12): others may neither change nor
+// delete nor flush it, and it goes when the socket is closed. What the first table's guard lets
+// through, this one lets through, too; while both are there it has nothing to do. And it keeps packets
+// of the proxy's from being forwarded when somebody took the policy route away. It drops and does not
+// reset: sessions go on when everything is back.
+// Errors:   the constructor throws std::system_error. put() returns text, and what was there stays.
+// Threads:  one owner; packets() belongs to it, too.
+// Why not:  the whole ruleset in an owned table: it would go with posternd, and fail open.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string>
+
+#include "nfq/core/settings.hpp"
+#include "nfq/netlink.hpp"
+#include "rules/policy.hpp"
+
+namespace postern::nfq {
+
+inline constexpr const char* kOwnedGuardTable = "postern_guard";
+inline constexpr const char* kOwnedGuardCounter = "kept_shut";
+
+// The whole transaction: makes the table or replaces it.
+[[nodiscard]] NetlinkMessage owned_guard_batch(const rules::Policy& policy,
+                                               const Settings& settings);
+[[nodiscard]] NetlinkMessage owned_guard_removal();
+
+class OwnedGuard {
+ public:
+  explicit OwnedGuard(const Settings& settings);
+
+  [[nodiscard]] std::expected<void, std::string> put(const rules::Policy& policy);
+  // What it dropped since it was put there.
+  [[nodiscard]] std::uint64_t packets();
+
+ private:
+  Settings settings_;
+  NetlinkSocket netfilter_;
+  bool is_there_ = false;
+};
+
+}  // namespace postern::nfq

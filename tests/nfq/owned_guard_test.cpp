@@ -1,0 +1,165 @@
+// The table that nobody else can take away, on the kernel, in a network of the test's own.
+#include "nfq/owned_guard.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "nfq/command.hpp"
+#include "tests/nfq/private_network.hpp"
+
+namespace postern::nfq {
+namespace {
+
+using namespace test;
+using ::testing::HasSubstr;
+using Net = PrivateNetwork;
+
+rules::Policy example_policy() {
+  rules::Policy policy;
+  policy.external_interfaces = {"wan0", "ppp*"};
+  rules::Mailer mailer;
+  mailer.name = "mx1";
+  mailer.addresses = {rules::IpAddress::parse(Net::kMailer4).value(),
+                      rules::IpAddress::parse(Net::kMailer6).value()};
+  policy.add_mailer(mailer);
+  return policy;
+}
+
+std::string listing() {
+  return run_command({"nft", "list", "table", "inet", "postern_guard"}).value_or("");
+}
+
+class Guarded : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::geteuid(), 0U) << "network namespaces need root";
+    network_ = std::make_unique<PrivateNetwork>();
+  }
+  void put(const rules::Policy& policy, const Settings& settings = {}) {
+    if (!guard_) {
+      guard_.emplace(settings);
+    }
+    const auto done = guard_->put(policy);
+    ASSERT_TRUE(done) << done.error();
+  }
+  // Nobody lives there: what is not dropped comes back as unreachable after ARP gave up.
+  [[nodiscard]] int outcome(const char* to, std::uint16_t port = 25) const {
+    int result = 0;
+    network_->outside([&] { result = Attempt(to, port).outcome(200); });
+    return result;
+  }
+  [[nodiscard]] std::uint64_t dropped_by_attempt(const char* to, std::uint16_t port = 25) {
+    const std::uint64_t before = guard_->packets();
+    (void)outcome(to, port);
+    return guard_->packets() - before;
+  }
+
+  std::unique_ptr<PrivateNetwork> network_;
+  std::optional<OwnedGuard> guard_;
+};
+
+TEST_F(Guarded, DropsWhatComesFromOutsideForPort25) {
+  put(example_policy());
+  for (const char* to : {Net::kMailer4, Net::kMailer6, Net::kUnmanaged4, Net::kUnmanaged6}) {
+    EXPECT_EQ(dropped_by_attempt(to), 1U) << to;
+    EXPECT_EQ(dropped_by_attempt(to, 587), 0U) << to;
+  }
+}
+
+TEST_F(Guarded, LetsThroughWhatWasJudged) {
+  put(example_policy());
+  run_or_throw(
+      "nft 'add table inet judge; add chain inet judge c { type filter hook prerouting priority "
+      "mangle; }; add rule inet judge c meta mark set 0x05000000'");
+  EXPECT_EQ(dropped_by_attempt(Net::kMailer4), 0U);
+  EXPECT_EQ(dropped_by_attempt(Net::kMailer6), 0U);
+}
+
+// The proxy's own, which only a missing policy route leads here; from whatever side.
+TEST_F(Guarded, DropsWhatIsTheProxys) {
+  rules::Policy policy = example_policy();
+  policy.external_interfaces = {"other0"};
+  put(policy);
+  EXPECT_EQ(dropped_by_attempt(Net::kMailer4), 0U) << "not from an external interface";
+  run_or_throw(
+      "nft 'add table inet judge; add chain inet judge c { type filter hook prerouting priority "
+      "mangle; }; add rule inet judge c meta mark set 0x07000000'");
+  EXPECT_EQ(dropped_by_attempt(Net::kMailer4), 1U);
+  EXPECT_EQ(dropped_by_attempt(Net::kMailer6), 1U);
+}
+
+TEST_F(Guarded, KnowsPatternsOfInterfaces) {
+  rules::Policy policy = example_policy();
+  for (const char* pattern : {"wan*", "w*", "wan0*", "*"}) {
+    policy.external_interfaces = {pattern};
+    put(policy);
+    EXPECT_EQ(dropped_by_attempt(Net::kMailer4), 1U) << pattern;
+  }
+  for (const char* pattern : {"wan", "wan00", "wan1*", "lan*"}) {
+    policy.external_interfaces = {pattern};
+    put(policy);
+    EXPECT_EQ(dropped_by_attempt(Net::kMailer4), 0U) << pattern;
+  }
+}
+
+TEST_F(Guarded, LeavesMailersOpenWhereTheFirstTableFailsOpen) {
+  Settings settings;
+  settings.on_failure = OnFailure::open;
+  put(example_policy(), settings);
+  for (const char* to : {Net::kMailer4, Net::kMailer6}) {
+    EXPECT_EQ(dropped_by_attempt(to), 0U) << to;
+  }
+  for (const char* to : {Net::kUnmanaged4, Net::kUnmanaged6}) {
+    EXPECT_EQ(dropped_by_attempt(to), 1U) << to;
+  }
+}
+
+TEST_F(Guarded, HoldsAgainstOthers) {
+  put(example_policy());
+  const std::string before = listing();
+  ASSERT_THAT(before, HasSubstr("flags owner"));
+  run_or_throw("nft flush ruleset");
+  EXPECT_EQ(listing(), before);
+  EXPECT_FALSE(run_command({"nft", "delete", "table", "inet", "postern_guard"}));
+  EXPECT_FALSE(run_command({"nft", "flush", "chain", "inet", "postern_guard", "guard"}));
+  EXPECT_EQ(listing(), before);
+}
+
+TEST_F(Guarded, IsReplacedInOneStepAndEndsWithItsOwner) {
+  put(example_policy());
+  put(example_policy());
+  EXPECT_THAT(listing(), HasSubstr("\"ppp*\""));
+  rules::Policy observing = example_policy();
+  observing.observe = true;
+  put(observing);
+  EXPECT_EQ(listing(), "") << "nothing is refused";
+  put(example_policy());
+  EXPECT_NE(listing(), "");
+  guard_.reset();
+  EXPECT_EQ(listing(), "");
+}
+
+TEST_F(Guarded, TakesHundredsOfMailers) {
+  rules::Policy policy = example_policy();
+  for (int i = 0; i < 1000; ++i) {
+    rules::Mailer mailer;
+    mailer.name = "mx" + std::to_string(i + 2);
+    mailer.addresses = {
+        rules::IpAddress::parse("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250))
+            .value()};
+    policy.add_mailer(mailer);
+  }
+  Settings settings;
+  settings.on_failure = OnFailure::open;
+  put(policy, settings);
+  EXPECT_THAT(listing(), HasSubstr("ip daddr 10.1.3.249 accept"));
+}
+
+}  // namespace
+}  // namespace postern::nfq
