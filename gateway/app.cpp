@@ -93,7 +93,7 @@ void App::start() {
   control_.emplace(context_, config_.control_socket, *this);
   await_listeners();
   packet_filter_.emplace(config_, log_);
-  packet_filter_->start(config_);
+  packet_filter_->start(config_, context_);
   note_reload(true, "configuration loaded at start");
   net::co_spawn(context_, [this]() { return obey_signals(); }, net::detached);
   net::co_spawn(context_, [this]() { return keep_watch(); }, net::detached);

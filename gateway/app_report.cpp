@@ -136,6 +136,7 @@ StatusReport App::report(ProxyReport proxy) const {
   add_blocked_today(status, proxy.blocked_today);
   add_blocked_today(status, packet_filter_->blocked_today());
   packet_filter_->add_problems(status.problems);
+  packet_filter_->add_warnings(status.warnings);
   if (!last_reload_.success) {
     status.problems.push_back("the last reload failed: " + last_reload_.message);
   }

@@ -14,13 +14,15 @@ PacketFilter::PacketFilter(const Config& config, Log& log)
   }
 }
 
-void PacketFilter::start(const Config& config) {
+void PacketFilter::start(const Config& config, boost::asio::io_context& context) {
   policy_route_.install();
   firewall_.emplace(config.datapath);
   firewall_->install(*config.policy);
   for (const auto& worker : workers_) {
     worker->start();
   }
+  keeper_.emplace(config, *firewall_, policy_route_, log_);
+  keeper_->start(context);
 }
 
 std::expected<void, std::string> PacketFilter::update_kernel(const rules::Policy& policy) {
@@ -31,6 +33,7 @@ void PacketFilter::use(const Config& config) {
   for (const auto& worker : workers_) {
     worker->use(config);
   }
+  keeper_->use(config);
 }
 
 void PacketFilter::bar(const Barred& barred) {
@@ -38,6 +41,9 @@ void PacketFilter::bar(const Barred& barred) {
 }
 
 void PacketFilter::stop_threads() {
+  if (keeper_) {
+    keeper_->stop();
+  }
   for (const auto& worker : workers_) {
     worker->stop();
   }
@@ -57,6 +63,7 @@ void PacketFilter::stop() {
   if (const auto removed = policy_route_.remove(); !removed) {
     log_.line(LogLevel::error, "the routes could not be removed", {{"cause", removed.error()}});
   }
+  keeper_.reset();
 }
 
 bool PacketFilter::ping() {
@@ -92,15 +99,10 @@ void PacketFilter::add_problems(std::vector<std::string>& problems) const {
   if (!ipv6_missing().empty()) {
     problems.push_back("IPv6 is not guarded: " + ipv6_missing());
   }
-  // A table that somebody else flushed guards nothing, however well the rest is.
-  if (const auto kernel = nfq::kernel_counters(); !kernel) {
-    problems.push_back(
-        "the nft table inet postern is not there, port 25 is not guarded; restart posternd: " +
-        kernel.error());
-  }
+  keeper_->add_problems(problems);
 }
 
-void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples& samples) const {
+void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples& samples) {
   for (const auto& worker : workers_) {
     worker->counters().collect(mailer_names, samples);
     const std::string queue = std::to_string(worker->queue_number());
@@ -111,6 +113,7 @@ void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples
     samples[{"postern_queue_packets_dropped_total",
              {{"queue", queue}, {"where", "receiver_full"}}}] += drops.receiver_full;
   }
+  keeper_->collect(samples);
   if (const auto kernel = nfq::kernel_counters()) {
     for (const nfq::KernelCounter& counter : *kernel) {
       samples[{"postern_kernel_packets_total", {{"counter", counter.name}}}] += counter.packets;

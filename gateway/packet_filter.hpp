@@ -4,6 +4,8 @@
 // Threads:  one owner.
 #pragma once
 
+#include <boost/asio/io_context.hpp>
+
 #include <cstdint>
 #include <expected>
 #include <memory>
@@ -15,6 +17,7 @@
 #include "gateway/blocked_today.hpp"
 #include "gateway/config.hpp"
 #include "gateway/counters.hpp"
+#include "gateway/kernel_keeper.hpp"
 #include "gateway/log.hpp"
 #include "gateway/packet_worker.hpp"
 #include "gateway/proxy_messages.hpp"
@@ -29,8 +32,8 @@ class PacketFilter {
   // Takes the queues. `log` must outlive this one.
   PacketFilter(const Config& config, Log& log);
 
-  // Tells the kernel to send packets here, to be called once the proxy listens.
-  void start(const Config& config);
+  // Tells the kernel to send packets here, to be called once the proxy listens. `context`: the owner's.
+  void start(const Config& config, boost::asio::io_context& context);
   // What the kernel knows of a policy; threads go on with the old one. On an error nothing has changed.
   [[nodiscard]] std::expected<void, std::string> update_kernel(const rules::Policy& policy);
   void use(const Config& config);
@@ -51,7 +54,8 @@ class PacketFilter {
   // All but the sessions.
   [[nodiscard]] std::vector<WorkerReport> report_workers() const;
   void add_problems(std::vector<std::string>& problems) const;
-  void collect(const std::vector<std::string>& mailer_names, Samples& samples) const;
+  void add_warnings(std::vector<std::string>& warnings) const { keeper_->add_warnings(warnings); }
+  void collect(const std::vector<std::string>& mailer_names, Samples& samples);
   // To be called now and then: notices a new day.
   void look_around();
   [[nodiscard]] BlockedTotals blocked_today() const;
@@ -67,6 +71,7 @@ class PacketFilter {
   std::vector<std::unique_ptr<PacketWorker>> workers_;
   nfq::PolicyRoute policy_route_;
   std::optional<nfq::Firewall> firewall_;
+  std::optional<KernelKeeper> keeper_;
 };
 
 }  // namespace postern::gateway
