@@ -3,6 +3,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/value_to.hpp>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -424,6 +425,7 @@ int datagram_socket(const fs::path& path) {
   if (::bind(result, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     throw std::runtime_error("cannot bind " + path.string());
   }
+  ::chmod(address.sun_path, 0777);  // posternd may run as nobody
   return result;
 }
 
@@ -456,13 +458,16 @@ std::size_t Notifications::count(std::string_view state) const {
   return static_cast<std::size_t>(std::ranges::count(heard_, state));
 }
 
-Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until)
+Posternd::Posternd(const Lab& lab, const ConfigText& config, Until until,
+                   std::vector<std::string> runner)
     : lab_(&lab),
       config_(lab.folder() / "postern.toml"),
       notifications_(lab.folder() / "notify"),
       process_([&] {
         write_config(config.to_toml(lab));
-        return Process({.arguments = {kPosternd, "--config", config_.string()},
+        std::vector<std::string> arguments = std::move(runner);
+        arguments.insert(arguments.end(), {kPosternd, "--config", config_.string()});
+        return Process({.arguments = std::move(arguments),
                         .network_namespace = lab.network_namespace(Side::router),
                         .settings = {"NOTIFY_SOCKET=" + (lab.folder() / "notify").string()}});
       }()) {

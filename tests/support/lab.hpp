@@ -202,11 +202,13 @@ class Posternd {
  public:
   enum class Until { ready, started };
 
-  explicit Posternd(const Lab& lab, const ConfigText& config = {}, Until until = Until::ready);
+  // `runner`: a program that becomes posternd, setpriv(1) say.
+  explicit Posternd(const Lab& lab, const ConfigText& config = {}, Until until = Until::ready,
+                    std::vector<std::string> runner = {});
 
   [[nodiscard]] static std::string program();
   [[nodiscard]] Process& process() { return process_; }  // holds the rules
-  [[nodiscard]] pid_t proxy_pid() const;                  // speaks SMTP
+  [[nodiscard]] pid_t proxy_pid() const;                 // speaks SMTP
   [[nodiscard]] std::string log() const { return process_.output(); }
   void write_config(const std::string& toml) const;
   // Runs `postern ARGUMENTS` against this daemon.
