@@ -1,4 +1,4 @@
-"""The load program, built when its source is newer."""
+"""The programs of the bench, built when a source is newer."""
 
 import os
 import pathlib
@@ -6,20 +6,33 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-LOAD = ROOT / "build/bench/load"
+BUILT = ROOT / "build/bench"
+STRICT = ["-O2", f"-I{ROOT}", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+CXX = [os.environ.get("CXX", "g++"), "-std=c++23", "-Wold-style-cast", *STRICT]
+CC = [os.environ.get("CC", "gcc"), *STRICT]
+
+
+def built(name, compiler, sources, watched, libraries=()):
+    """By hand and not by CMake: a bench of HAProxy alone needs no configured build."""
+    program = BUILT / name
+    newest = max(file.stat().st_mtime for file in watched)
+    if program.exists() and program.stat().st_mtime > newest:
+        return program
+    print(f"building {program.relative_to(ROOT)}", file=sys.stderr)
+    BUILT.mkdir(parents=True, exist_ok=True)
+    unfinished = program.with_suffix(f".{os.getpid()}")  # an interrupted build must not look like a new one
+    subprocess.run([*compiler, *sources, "-o", unfinished, *libraries], check=True)
+    unfinished.rename(program)
+    return program
 
 
 def load_program():
-    """By hand and not by CMake: a bench of HAProxy alone needs no configured build."""
-    sources = sorted((ROOT / "bench/load").glob("*.cpp"))
-    newest = max(file.stat().st_mtime for file in (ROOT / "bench/load").iterdir())
-    if LOAD.exists() and LOAD.stat().st_mtime > newest:
-        return LOAD
-    print("building bench/load", file=sys.stderr)
-    LOAD.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = LOAD.with_suffix(f".{os.getpid()}")  # an interrupted build must not look like a new one
-    subprocess.run([os.environ.get("CXX", "g++"), "-std=c++23", "-O2", f"-I{ROOT}", "-Wall", "-Wextra",
-                    "-Wpedantic", "-Wconversion", "-Wshadow", "-Wold-style-cast", "-Werror",
-                    *sources, "-o", unfinished], check=True)
-    unfinished.rename(LOAD)
-    return LOAD
+    folder = ROOT / "bench/load"
+    return built("load", CXX, sorted(folder.glob("*.cpp")), list(folder.iterdir()))
+
+
+def flood_programs():
+    folder = ROOT / "bench/flood_load"
+    syns, dropper = folder / "syns.cpp", folder / "dropper.c"
+    return {"syns": built("syns", CXX, [syns], [syns]),
+            "dropper": built("dropper", CC, [dropper], [dropper], ["-lnetfilter_queue", "-lmnl"])}

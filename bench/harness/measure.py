@@ -50,10 +50,21 @@ ROWS = {row.name: row for row in (
 )}
 
 
+def family_of(pid):
+    """The process and what it started that still runs: posternd's proxy is a process of its own."""
+    pids = [pid]
+    for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            pids += family_of(int(child))
+    return pids
+
+
 def cpu_seconds(pid):
-    """User and system time of all threads, also of those that have ended."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    """User and system time of all its processes and threads, also of those that have ended."""
+    def of_one(one):
+        fields = pathlib.Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / TICK
+    return sum(map(of_one, family_of(pid)))
 
 
 def machine_seconds():
@@ -64,10 +75,13 @@ def machine_seconds():
 
 
 def resident_kib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Rss:"):
-            return int(line.split()[1])
-    raise labs.LabError(f"no Rss in /proc/{pid}/smaps_rollup")
+    """Of all its processes; a page that they share counts once."""
+    def of_one(one):
+        for line in pathlib.Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+        raise labs.LabError(f"no Pss in /proc/{one}/smaps_rollup")
+    return sum(map(of_one, family_of(pid)))
 
 
 def settled_kib(pid, patience=30.0):

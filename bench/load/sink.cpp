@@ -1,6 +1,7 @@
 #include "bench/load/sink.hpp"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -35,6 +36,17 @@ struct Connection {
   bool quit = false;
 };
 
+// An IPv4 address as one, not as the IPv6 address that stands for it.
+std::string text_of(const sockaddr_in6& peer) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (IN6_IS_ADDR_V4MAPPED(&peer.sin6_addr)) {
+    ::inet_ntop(AF_INET, &peer.sin6_addr.s6_addr[12], text.data(), text.size());
+  } else {
+    ::inet_ntop(AF_INET6, &peer.sin6_addr, text.data(), text.size());
+  }
+  return text.data();
+}
+
 class Sink {
  public:
   explicit Sink(const SinkOptions& options);
@@ -51,7 +63,7 @@ class Sink {
 
   std::string clients_;
   Fd epoll_{::epoll_create1(EPOLL_CLOEXEC)};
-  Fd listener_{::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+  Fd listener_{::socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
   Fd signals_;
   std::unordered_map<int, Connection> connections_;
   std::vector<char> buffer_ = std::vector<char>(kReadOctets);
@@ -69,7 +81,10 @@ Sink::Sink(const SinkOptions& options) : clients_(options.clients) {
   signals_ = Fd{::signalfd(-1, &stop, SFD_CLOEXEC)};
   set_option(listener_.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   set_option(listener_.get(), IPPROTO_TCP, TCP_NODELAY, 1);  // inherited by what it accepts
-  const sockaddr_in local = parse_endpoint("0.0.0.0", options.port);
+  set_option(listener_.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  sockaddr_in6 local{};
+  local.sin6_family = AF_INET6;
+  local.sin6_port = htons(options.port);
   if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) != 0 ||
       ::listen(listener_.get(), 4096) != 0) {
     die("sink: listen");
@@ -100,7 +115,7 @@ void Sink::run() {
 
 void Sink::accept_all() {
   for (;;) {
-    sockaddr_in peer{};
+    sockaddr_in6 peer{};
     socklen_t length = sizeof peer;
     Fd fd{::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &length,
                     SOCK_NONBLOCK | SOCK_CLOEXEC)};
@@ -111,9 +126,7 @@ void Sink::accept_all() {
       return;
     }
     ++sessions_;
-    std::array<char, INET_ADDRSTRLEN> text{};
-    ::inet_ntop(AF_INET, &peer.sin_addr, text.data(), text.size());
-    strangers_ += std::string_view{text.data()}.starts_with(clients_) ? 0 : 1;
+    strangers_ += text_of(peer).starts_with(clients_) ? 0 : 1;
     (void)::send(fd.get(), kGreeting.data(), kGreeting.size(), MSG_NOSIGNAL);
     const int key = fd.get();
     watch(epoll_.get(), EPOLL_CTL_ADD, key, EPOLLIN, static_cast<std::uint64_t>(key));
