@@ -49,6 +49,7 @@ struct BlockedOptions {
 };
 
 [[nodiscard]] int run_status(const ControlOptions& options);
+[[nodiscard]] int run_doctor(const ControlOptions& options);
 [[nodiscard]] int run_counters(const ControlOptions& options);
 [[nodiscard]] int run_blocked(const BlockedOptions& options);
 [[nodiscard]] int run_reload(const ControlOptions& options);

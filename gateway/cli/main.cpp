@@ -28,6 +28,10 @@ class CommandLine {
     add_plain("status", "Show the daemon, its workers and mailers, and what was blocked today",
               "Exits 0 only if all is well.\nExample:\n  postern status --json", run_status);
     add_plain("counters", "Show all counters", "Example:\n  postern counters --json", run_counters);
+    add_plain("doctor", "Find what on this router stands in the way, and say how to mend it",
+              "Exits 1 if mail would not flow, or the policy would not hold; works without a "
+              "running posternd.\nExample:\n  sudo postern doctor",
+              run_doctor);
     add_plain("reload", "Have the daemon read its configuration again",
               "With an error in it the old one stays in force.\nExample:\n  postern check && "
               "postern reload",

@@ -7,6 +7,7 @@ _postern() {
     [explain]='--from --interface --to --recipient --authenticated --json --config --help'
     [ruleset]='--config --help'
     [status]='--json --socket --config --help'
+    [doctor]='--json --socket --config --help'
     [counters]='--json --socket --config --help'
     [blocked]='--limit --follow --json --socket --config --help'
     [reload]='--json --socket --config --help'

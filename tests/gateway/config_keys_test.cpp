@@ -8,6 +8,7 @@
 #include <string>
 
 #include "gateway/config.hpp"
+#include "gateway/doctor/finding.hpp"
 #include "rules/reason.hpp"
 
 namespace postern::gateway {
@@ -77,6 +78,13 @@ TEST(ManualPage, HasEveryReason) {
       EXPECT_NE(page.find(".It Cm " + std::string(reason.label) + "\n"), std::string::npos)
           << reason.label;
     }
+  }
+}
+
+TEST(ManualPage, HasEveryFindingOfDoctor) {
+  const std::string page = read("docs/man/postern.1");
+  for (const std::string_view id : doctor::kFindingIds) {
+    EXPECT_NE(page.find(".It Cm " + std::string(id) + "\n"), std::string::npos) << id;
   }
 }
 
