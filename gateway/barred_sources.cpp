@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
-#include "smtp_proxy/stranger.hpp"
+#include "rules/stranger.hpp"
 
 namespace postern::gateway {
 
 void BarredSources::bar(const rules::IpAddress& source, std::chrono::seconds duration,
                         Clock::time_point now) {
   const std::lock_guard lock(mutex_);
-  Clock::time_point& end = ends_.touch(smtp_proxy::stranger_of(source));
+  Clock::time_point& end = ends_.touch(rules::stranger_of(source));
   end = std::max(end, now + duration);
   last_ends_ = std::max(last_ends_.load(), end);
 }
@@ -19,7 +19,7 @@ bool BarredSources::is_barred(const rules::IpAddress& source, Clock::time_point 
     return false;
   }
   const std::lock_guard lock(mutex_);
-  const Clock::time_point* end = ends_.find(smtp_proxy::stranger_of(source));
+  const Clock::time_point* end = ends_.find(rules::stranger_of(source));
   return end != nullptr && now < *end;
 }
 

@@ -10,8 +10,8 @@
 #include <mutex>
 
 #include "rules/ip.hpp"
+#include "rules/recency_table.hpp"
 #include "rules/source_filter.hpp"
-#include "smtp_proxy/recency_table.hpp"
 
 namespace postern::gateway {
 
@@ -28,7 +28,7 @@ class BarredSources final : public rules::SourceFilter {
 
  private:
   mutable std::mutex mutex_;
-  smtp_proxy::RecencyTable<rules::IpAddress, Clock::time_point> ends_{kMost};
+  rules::RecencyTable<rules::IpAddress, Clock::time_point> ends_{kMost};
   std::atomic<Clock::time_point> last_ends_ = Clock::time_point::min();
 };
 

@@ -141,6 +141,10 @@ void Counters::count_event(const rules::SourceBarred& event) {
   mailer(event.mailer).sources_barred.add();
 }
 
+void Counters::count_event(const rules::RepeatOffender& /*event*/) {
+  repeat_offenders_.add();
+}
+
 void Counters::count_event(const rules::AccountSpread& event) {
   mailer(event.mailer).accounts_spread.add();
 }
@@ -180,6 +184,7 @@ void Counters::collect(const std::vector<std::string>& mailer_names, Samples& sa
           connections_refused_[outcome][reason]);
     }
   });
+  add(samples, "postern_repeat_offenders_total", {}, repeat_offenders_);
   const std::lock_guard lock(growth_);
   for (std::size_t id = 0; id < mailers_.size() && id < mailer_names.size(); ++id) {
     collect(mailers_[id], mailer_names[id], samples);

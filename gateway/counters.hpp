@@ -97,6 +97,7 @@ class alignas(64) Counters {
   void count_event(const rules::HandshakeEnded& event);
   void count_event(const rules::AuthEnded& event);
   void count_event(const rules::SourceBarred& event);
+  void count_event(const rules::RepeatOffender& event);
   void count_event(const rules::AccountSpread& event);
   void count_event(const rules::MessageEnded& event);
   void count_event(const rules::UpstreamFailed& event);
@@ -107,6 +108,7 @@ class alignas(64) Counters {
 
   std::array<std::array<ByReason, rules::kFlowVerdictCount>, rules::kFlowDirectionCount> flows_;
   ByOutcome connections_refused_;
+  Counter repeat_offenders_;
   ByOutcome blocked_;
   // Grows on the worker's thread; the lock is for those who read meanwhile. A deque never moves what it holds.
   mutable std::mutex growth_;

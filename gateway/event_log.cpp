@@ -120,6 +120,15 @@ void EventLog::write(const rules::Ends& ends, const rules::SourceBarred& barred)
   }
 }
 
+void EventLog::write(const rules::Ends& ends, const rules::RepeatOffender& offender) {
+  if (may_log()) {
+    log_.line(
+        LogLevel::warning,
+        "a source goes on and on, and reaches nothing but the mailers for a while",
+        {{"client", to_text(ends.client)}, {"seconds", std::to_string(offender.duration.count())}});
+  }
+}
+
 // Not within the budget: a stranger cannot cause it without a password.
 void EventLog::write(const rules::Ends& ends, const rules::AccountSpread& spread) {
   log_.line(LogLevel::warning, "an account was used from many sources, its password may be stolen",

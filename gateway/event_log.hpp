@@ -32,6 +32,7 @@ class EventLog {
   void write(const rules::Ends& ends, const rules::HandshakeEnded& handshake);
   void write(const rules::Ends& ends, const rules::AuthEnded& auth);
   void write(const rules::Ends& ends, const rules::SourceBarred& barred);
+  void write(const rules::Ends& ends, const rules::RepeatOffender& offender);
   void write(const rules::Ends& ends, const rules::AccountSpread& spread);
   void write(const rules::Ends& ends, const rules::SessionClosed& closed);
 

@@ -43,11 +43,21 @@ struct FlowDecision {
   std::string_view rule;                    // which rule decided, for `postern explain`; a literal
   std::optional<FlowVerdict> instead_of{};  // where it is `observe`: reject or drop
 
+  // Also where it passes because of Policy::observe alone.
+  [[nodiscard]] bool is_refusal() const {
+    return verdict == FlowVerdict::reject || verdict == FlowVerdict::drop ||
+           verdict == FlowVerdict::observe;
+  }
   bool operator==(const FlowDecision&) const = default;
 };
 
 // What a decision becomes under Policy::observe: whatever would be refused passes.
 [[nodiscard]] FlowDecision observed(FlowDecision decision);
+
+// What a refusal becomes where its source is refused too often (SourceRates): no answer any more.
+// It is no argument of decide_flow, because it may never refuse anything: whose address is on a SYN
+// is not known, and must not keep anybody from a mailer.
+[[nodiscard]] FlowDecision rate_limited(FlowDecision refusal);
 
 [[nodiscard]] FlowDecision decide_flow(const Policy& policy, const NewFlow& flow);
 

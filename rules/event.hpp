@@ -142,6 +142,12 @@ struct SourceBarred {
   std::chrono::seconds duration{};
 };
 
+// A source goes on although it is refused again and again: the kernel shall drop what it sends to
+// hosts that are no mailers, without asking.
+struct RepeatOffender {
+  std::chrono::seconds duration{};
+};
+
 // One account was used from so many sources that its password is probably known to others.
 struct AccountSpread {
   MailerId mailer = 0;
@@ -196,7 +202,7 @@ struct UpstreamConnected {
 using Event =
     std::variant<FlowDecided, SessionOpened, SessionClosed, ConnectionRefused, RecipientDecided,
                  CommandRefused, SessionBecameOpaque, HandshakeEnded, AuthEnded, SourceBarred,
-                 AccountSpread, MessageEnded, UpstreamFailed, UpstreamConnected>;
+                 RepeatOffender, AccountSpread, MessageEnded, UpstreamFailed, UpstreamConnected>;
 
 class EventSink {
  public:

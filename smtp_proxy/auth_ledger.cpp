@@ -8,8 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "rules/stranger.hpp"
 #include "smtp_proxy/core/secret.hpp"
-#include "smtp_proxy/stranger.hpp"
 
 namespace postern::smtp_proxy {
 namespace {
@@ -40,7 +40,7 @@ AuthLedger::AuthLedger(const Capacity& capacity)
 AuthLedger::FailureVerdict AuthLedger::note_failure(const rules::IpAddress& source,
                                                     std::string_view user, const Settings& limits,
                                                     Clock::time_point now) {
-  const rules::IpAddress stranger = stranger_of(source);
+  const rules::IpAddress stranger = rules::stranger_of(source);
   const auto name = key_of(user);
   const std::lock_guard lock(mutex_);
   const std::size_t of_user = name ? count_failure(failing_users_, *name, limits, now) : 0;
@@ -90,7 +90,7 @@ AuthLedger::SuccessVerdict AuthLedger::note_success(const rules::IpAddress& sour
   if (!name) {
     return {};
   }
-  const Place place(*name, stranger_of(source));
+  const Place place(*name, rules::stranger_of(source));
   const std::lock_guard lock(mutex_);
   forget_places(limits, now);
   const bool is_new = places_.find(place) == nullptr;
@@ -125,7 +125,7 @@ void AuthLedger::forget_place(const Place& place) {
 
 bool AuthLedger::is_barred(const rules::IpAddress& source, Clock::time_point now) const {
   const std::lock_guard lock(mutex_);
-  const Bar* bar = barred_.find(stranger_of(source));
+  const Bar* bar = barred_.find(rules::stranger_of(source));
   return bar != nullptr && now < bar->end;
 }
 

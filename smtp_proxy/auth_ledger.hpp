@@ -34,8 +34,8 @@
 #include <utility>
 
 #include "rules/ip.hpp"
+#include "rules/recency_table.hpp"
 #include "smtp_proxy/core/settings.hpp"
-#include "smtp_proxy/recency_table.hpp"
 
 namespace postern::smtp_proxy {
 
@@ -90,7 +90,7 @@ class AuthLedger {
     std::optional<Clock::time_point> told;
   };
   template <typename Key>
-  using FailureTable = RecencyTable<Key, Failures>;
+  using FailureTable = rules::RecencyTable<Key, Failures>;
 
   template <typename Key>
   static std::size_t count_failure(FailureTable<Key>& table, const Key& key, const Settings& limits,
@@ -105,9 +105,9 @@ class AuthLedger {
   mutable std::mutex mutex_;
   FailureTable<rules::IpAddress> failing_sources_;
   FailureTable<UserKey> failing_users_;
-  RecencyTable<rules::IpAddress, Bar> barred_;
-  RecencyTable<Place, Clock::time_point> places_;  // and the last success
-  std::map<UserKey, Spread> spread_;               // of the users who have a place
+  rules::RecencyTable<rules::IpAddress, Bar> barred_;
+  rules::RecencyTable<Place, Clock::time_point> places_;  // and the last success
+  std::map<UserKey, Spread> spread_;                      // of the users who have a place
 };
 
 }  // namespace postern::smtp_proxy

@@ -1,6 +1,6 @@
 #include "smtp_proxy/session_ledger.hpp"
 
-#include "smtp_proxy/stranger.hpp"
+#include "rules/stranger.hpp"
 
 namespace postern::smtp_proxy {
 namespace {
@@ -26,7 +26,7 @@ void take_one(std::map<Key, std::size_t>& counts, const Key& key) {
 SessionLedger::Admission SessionLedger::admit(const Applicant& applicant, const Settings& limits,
                                               bool observe) {
   Applicant holder = applicant;
-  holder.client = stranger_of(applicant.client);
+  holder.client = rules::stranger_of(applicant.client);
   const std::lock_guard lock(mutex_);
   const Reason reached = limit_reached(holder, limits);
   if (reached == Reason::too_many_sessions || (reached != Reason::none && !observe)) {

@@ -32,6 +32,8 @@ constexpr std::array kWords{
     Words{"inbound.translated_source",
           "an internal address came in on an external interface: forged, or translated by "
           "another box in front of this one"},
+    Words{"impossible source",
+          "no host can have this source address, or it is the router's own or the destination's"},
     Words{"smtp.auth_refusal_time", "a stranger that failed to authenticate too often of late"},
     Words{"outbound.unmanaged_sender",
           "an internal host that is no managed mailer, to port 25 outside"},

@@ -145,6 +145,7 @@ TEST(Counters, TellHandshakesAndAuthenticationsByTheirResult) {
   counters.count(rules::AuthEnded{
       .mailer = kMx1, .zone = Zone::internal, .result = rules::AuthResult::aborted});
   counters.count(rules::SourceBarred{.mailer = kMx1, .duration = std::chrono::seconds(600)});
+  counters.count(rules::RepeatOffender{.duration = std::chrono::seconds(600)});
   counters.count(rules::AccountSpread{.mailer = kMx1, .user = "someone", .sources = 11});
   counters.count(rules::UpstreamFailed{.mailer = kMx1, .error = rules::UpstreamError::tls});
   const std::map<std::string, std::uint64_t> expected{
@@ -156,6 +157,7 @@ TEST(Counters, TellHandshakesAndAuthenticationsByTheirResult) {
       {"postern_auth_total mailer=mx1 zone=external result=accepted", 1},
       {"postern_auth_total mailer=mx1 zone=external result=refused", 1},
       {"postern_auth_total mailer=mx1 zone=internal result=aborted", 1},
+      {"postern_repeat_offenders_total", 1},
       {"postern_sources_barred_total mailer=mx1", 1},
       {"postern_accounts_spread_total mailer=mx1", 1},
       {"postern_upstream_errors_total mailer=mx1 kind=tls", 1}};

@@ -92,6 +92,10 @@ const Row kRows[] = {
      LogLevel::warning,
      "warning: a source guesses passwords, and is refused for a while mailer=mx1 "
      "client=198.51.100.2:40000 seconds=600\n"},
+    {"RepeatOffender", rules::RepeatOffender{.duration = std::chrono::seconds(600)},
+     LogLevel::warning,
+     "warning: a source goes on and on, and reaches nothing but the mailers for a while "
+     "client=198.51.100.2:40000 seconds=600\n"},
     {"AccountSpread", rules::AccountSpread{.mailer = 3, .user = "some one", .sources = 11},
      LogLevel::warning,
      "warning: an account was used from many sources, its password may be stolen mailer=mx1 "

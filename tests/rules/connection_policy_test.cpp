@@ -1,7 +1,9 @@
 #include "rules/connection_policy.hpp"
 
 #include <gtest/gtest.h>
+#include <rapidcheck.h>
 
+#include <algorithm>
 #include <map>
 #include <ostream>
 #include <set>
@@ -26,6 +28,9 @@ constexpr const char* kStranger = "198.51.100.2";
 constexpr const char* kOtherStranger = "198.51.100.3";
 constexpr const char* kStrangerV6 = "2001:db8:f::2";
 
+constexpr const char* kPublished = "198.51.100.1";  // the router's own, for mx1
+constexpr const char* kPublishedV6 = "2001:db8:f::1";
+
 constexpr bool kExternal = true;
 
 IpAddress ip(const char* text) {
@@ -36,7 +41,10 @@ Policy example_policy() {
   Policy policy;
   policy.internal_networks.add(Prefix::parse("203.0.113.0/24").value());
   policy.internal_networks.add(Prefix::parse("2001:db8:2::/48").value());
-  policy.add_mailer({.id = 1, .name = "mx1", .addresses = {ip(kMailer), ip(kMailerV6)}});
+  policy.add_mailer({.id = 1,
+                     .name = "mx1",
+                     .addresses = {ip(kMailer), ip(kMailerV6)},
+                     .published_as = {ip(kPublished), ip(kPublishedV6)}});
   policy.add_mailer({.id = 2, .name = "mx2", .addresses = {ip(kOtherMailer)}});
   policy.add_mailer({.id = 3, .name = "hosted", .addresses = {ip(kHostedMailer)}});
   return policy;
@@ -143,12 +151,76 @@ TEST(DecideFlow, TakesTheFirstRuleThatMatches) {
        kStranger,
        kOtherStranger,
        {pass, transit, Reason::unmanaged_sender, "outbound.unmanaged_sender"}},
+      // An address that stands for a mailer.
+      {kExternal,
+       kStranger,
+       kPublished,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {kExternal,
+       kStrangerV6,
+       kPublishedV6,
+       {divert_external, inbound, Reason::none, "mailer.destination"}},
+      {!kExternal,
+       kInternal,
+       kPublished,
+       {divert_internal, internal, Reason::none, "mailer.destination"}},
+      {!kExternal,
+       kMailer,
+       kPublished,
+       {divert_internal, internal, Reason::none, "mailer.destination"}},
   };
   const Policy policy = example_policy();
   for (const Row& row : rows) {
     EXPECT_EQ(decide(policy, row.external, row.from, row.to), row.want)
         << (row.external ? "outside " : "inside ") << row.from << " to " << row.to;
   }
+}
+
+// Wherever it came in, wherever it goes, and whatever the policy says.
+TEST(DecideFlow, DropsSourcesThatNoHostCanHave) {
+  Policy policy = example_policy();
+  policy.translated_source = Tolerance::count;
+  policy.internal_networks.add(Prefix::parse("0.0.0.0/0").value());
+  policy.internal_networks.add(Prefix::parse("::/0").value());
+  for (const Policy& given : {example_policy(), policy}) {
+    for (const char* from : {"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.1",
+                             "239.255.255.255", "255.255.255.255", "::", "::1", "ff00::", "ff02::1",
+                             "fe80::1", "febf:ffff::1", kPublished, kPublishedV6}) {
+      for (const bool external : {true, false}) {
+        for (const char* to : {kMailer, kMailerV6, kInternal, kStranger, kStrangerV6}) {
+          const FlowDecision decision = decide(given, external, from, to, true);
+          EXPECT_EQ(decision.verdict, drop) << from << " to " << to;
+          EXPECT_EQ(decision.reason, Reason::impossible_source) << from << " to " << to;
+        }
+      }
+    }
+    for (const char* itself : {kMailer, kInternal, kStranger, kStrangerV6}) {
+      EXPECT_EQ(decide(given, kExternal, itself, itself).reason, Reason::impossible_source);
+      EXPECT_EQ(decide(given, !kExternal, itself, itself).verdict, drop);
+    }
+    for (const char* possible : {"1.0.0.1", "126.0.0.1", "128.0.0.1", "223.255.255.255",
+                                 "255.255.255.254", "::2", "fec0::1", "fe00::1", "fc00::1"}) {
+      EXPECT_NE(decide(given, !kExternal, possible, kMailer).reason, Reason::impossible_source)
+          << possible;
+    }
+  }
+}
+
+TEST(DecideFlow, TakesAnAddressInItsMappedFormForTheAddress) {
+  const Policy policy = example_policy();
+  EXPECT_EQ(decide(policy, kExternal, "::ffff:198.51.100.2", "::ffff:203.0.113.25"),
+            decide(policy, kExternal, kStranger, kMailer));
+  EXPECT_EQ(decide(policy, kExternal, "::ffff:127.0.0.1", kMailer).reason,
+            Reason::impossible_source);
+}
+
+TEST(RateLimited, TakesTheAnswerFromARefusalAndNothingElse) {
+  Policy policy = example_policy();
+  EXPECT_EQ(rate_limited(decide(policy, kExternal, kStranger, kInternal)),
+            (FlowDecision{drop, inbound, Reason::rate_limited, "rate of refusals"}));
+  policy.observe = true;
+  EXPECT_EQ(rate_limited(decide(policy, kExternal, kStranger, kInternal)),
+            (FlowDecision{observe, inbound, Reason::rate_limited, "rate of refusals", drop}));
 }
 
 TEST(DecideFlow, RefusesUnmanagedDestinationsAsToldTo) {
@@ -236,7 +308,7 @@ TEST(DecideFlow, OfAnEmptyPolicyLetsNothingIn) {
 TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
   const std::vector<const char*> places{kMailer,        kOtherMailer,   kMailerV6,   kHostedMailer,
                                         kInternal,      kOtherInternal, kInternalV6, kStranger,
-                                        kOtherStranger, kStrangerV6};
+                                        kOtherStranger, kStrangerV6,    kPublished,  "127.0.0.1"};
   const auto tolerances = {Tolerance::count, Tolerance::reject, Tolerance::drop};
   Policy observing = example_policy();
   observing.observe = true;
@@ -288,6 +360,70 @@ TEST(DecideFlow, KeepsItsPromisesUnderEveryPolicy) {
     }
   }
   EXPECT_EQ(seen.size(), kFlowVerdictCount);
+}
+
+// Addresses of every kind, often of the policy's own places and their neighbours.
+rc::Gen<IpAddress> any_address() {
+  const auto near = [](const char* base) {
+    return rc::gen::map(rc::gen::inRange<int>(0, 256), [base](int last) {
+      const IpAddress address = ip(base);
+      IpAddress::V4Bytes v4{};
+      IpAddress::V6Bytes v6{};
+      const auto bytes = address.bytes();
+      std::ranges::copy(bytes, address.is_v4() ? v4.data() : v6.data());
+      (address.is_v4() ? v4.back() : v6.back()) = static_cast<std::uint8_t>(last);
+      return address.is_v4() ? IpAddress(v4) : IpAddress(v6);
+    });
+  };
+  return rc::gen::oneOf(near(kMailer), near(kMailerV6), near(kHostedMailer), near(kStranger),
+                        near(kStrangerV6), near("127.0.0.1"), near("ff02::1"), near("::"),
+                        rc::gen::element(ip(kMailer), ip(kMailerV6), ip(kInternal)),
+                        rc::gen::element(ip(kHostedMailer), ip(kPublished), ip(kPublishedV6)),
+                        rc::gen::map(rc::gen::arbitrary<IpAddress::V4Bytes>(),
+                                     [](const auto& bytes) { return IpAddress(bytes); }),
+                        rc::gen::map(rc::gen::arbitrary<IpAddress::V6Bytes>(),
+                                     [](const auto& bytes) { return IpAddress(bytes); }));
+}
+
+Policy any_choices() {
+  Policy policy = example_policy();
+  policy.unmanaged_destination = *rc::gen::element(Refusal::reject, Refusal::drop);
+  policy.translated_source =
+      *rc::gen::element(Tolerance::count, Tolerance::reject, Tolerance::drop);
+  policy.unmanaged_sender = *rc::gen::element(Tolerance::count, Tolerance::reject, Tolerance::drop);
+  return policy;
+}
+
+// What no address and no setting may change. From outside: the mailers, through the proxy, and nothing
+// else. As an internal client: only who stands inside under an internal address.
+TEST(DecideFlow, NeverOpensMoreThanItMay) {
+  const bool holds = rc::check([] {
+    const Policy policy = any_choices();
+    const NewFlow flow{.from_external_interface = *rc::gen::arbitrary<bool>(),
+                       .source = *any_address(),
+                       .destination = *any_address(),
+                       .source_is_barred = *rc::gen::arbitrary<bool>()};
+    const FlowDecision decision = decide_flow(policy, flow);
+    const bool to_mailer = policy.mailer_at(flow.destination) != nullptr;
+    const bool is_internal =
+        !flow.from_external_interface && policy.internal_networks.contains(flow.source);
+    RC_CLASSIFY(to_mailer);
+    RC_CLASSIFY(is_internal);
+    const bool diverts = decision.verdict == divert_external || decision.verdict == divert_internal;
+    RC_ASSERT(!diverts || to_mailer);
+    RC_ASSERT(decision.verdict != pass || (!flow.from_external_interface && !to_mailer));
+    RC_ASSERT(decision.verdict != divert_internal || is_internal);
+    RC_ASSERT(decision.verdict != divert_external || !is_internal);
+    RC_ASSERT(!(diverts && flow.source_is_barred) || is_internal);
+    RC_ASSERT(flow.source != flow.destination || decision.verdict == drop);
+    RC_ASSERT((decision.verdict == pass || diverts) == !decision.is_refusal());
+    RC_ASSERT(!decision.is_refusal() || decision.reason != Reason::none);
+    RC_ASSERT(decision.direction != internal || is_internal || !flow.from_external_interface);
+    // An address alone, of either end, never makes a flow from outside an outbound one.
+    RC_ASSERT(!flow.from_external_interface ||
+              (decision.direction == inbound || decision.direction == transit));
+  });
+  EXPECT_TRUE(holds);
 }
 
 }  // namespace

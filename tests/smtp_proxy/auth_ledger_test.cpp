@@ -14,8 +14,6 @@
 #include <thread>
 #include <vector>
 
-#include "smtp_proxy/recency_table.hpp"
-
 namespace postern::smtp_proxy {
 
 bool operator==(const AuthLedger::FailureVerdict& a, const AuthLedger::FailureVerdict& b) {
@@ -514,29 +512,6 @@ TEST(AuthLedgerThreads, BarOnceAndLoseNoFailure) {
   EXPECT_EQ(heard_as_barred, kThreads * kRounds - limits.max_auth_failures_per_client + 1);
   EXPECT_EQ(spread, 1U);
   EXPECT_TRUE(ledger.is_barred(ip("2001:db8:1::1"), now));
-}
-
-// ---- what it is made of
-
-TEST(RecencyTable, GivesUpTheOneTouchedLongestAgo) {
-  RecencyTable<int, std::string> table(2);
-  std::vector<int> evicted;
-  const auto on_evicted = [&](int key) { evicted.push_back(key); };
-  table.touch(1, on_evicted) = "one";
-  table.touch(2, on_evicted) = "two";
-  EXPECT_EQ(table.touch(1, on_evicted), "one");
-  EXPECT_NE(table.find(2), nullptr) << "looking is not touching";
-  table.touch(3, on_evicted) = "three";
-  EXPECT_EQ(evicted, std::vector<int>{2});
-  EXPECT_EQ(table.find(2), nullptr);
-  EXPECT_EQ(*table.find(1), "one");
-  table.erase(1);
-  table.erase(1);
-  EXPECT_EQ(table.size(), 1U);
-  table.touch(4) = "four";
-  table.erase_oldest_while([](int key, const std::string&) { return key == 3; });
-  EXPECT_EQ(table.size(), 1U);
-  EXPECT_EQ(*table.find(4), "four");
 }
 
 }  // namespace

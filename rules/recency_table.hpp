@@ -11,7 +11,7 @@
 #include <map>
 #include <utility>
 
-namespace postern::smtp_proxy {
+namespace postern::rules {
 
 template <typename Key, typename Value>
 class RecencyTable {
@@ -73,4 +73,4 @@ class RecencyTable {
   std::map<Key, typename Entries::iterator> index_;
 };
 
-}  // namespace postern::smtp_proxy
+}  // namespace postern::rules
