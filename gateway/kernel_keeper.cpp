@@ -42,7 +42,7 @@ KernelKeeper::KernelKeeper(const Config& config, nfq::Firewall& firewall,
       firewall_(firewall),
       policy_route_(policy_route),
       log_(log),
-      watch_(config.datapath),
+      watch_(config.datapath, {nfq::kDynamicSets.begin(), nfq::kDynamicSets.end()}),
       guard_(config.datapath) {
   // Whatever was changed before we were told.
   pending_.everything();

@@ -38,6 +38,7 @@ void PacketFilter::use(const Config& config) {
 
 void PacketFilter::bar(const Barred& barred) {
   barred_.bar(barred.source, barred.duration, BarredSources::Clock::now());
+  to_be_held_.push_back({nfq::HeldFor::guessing, barred.source, barred.duration});
 }
 
 void PacketFilter::stop_threads() {
@@ -121,7 +122,20 @@ void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples
   }
 }
 
+void PacketFilter::hold_sources() {
+  for (const auto& worker : workers_) {
+    worker->take_offenders(to_be_held_);
+  }
+  // Where it fails they are still refused, only not by the kernel.
+  if (const auto held = firewall_->hold(to_be_held_); !held) {
+    log_.line(LogLevel::error, "the kernel does not take the sources that it is to refuse",
+              {{"cause", held.error()}});
+  }
+  to_be_held_.clear();
+}
+
 void PacketFilter::look_around() {
+  hold_sources();
   blocked_today_.look(blocked_in_all(),
                       std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
 }

@@ -56,17 +56,20 @@ class PacketFilter {
   void add_problems(std::vector<std::string>& problems) const;
   void add_warnings(std::vector<std::string>& warnings) const { keeper_->add_warnings(warnings); }
   void collect(const std::vector<std::string>& mailer_names, Samples& samples);
-  // To be called now and then: notices a new day.
+  // To be called every second: notices a new day, and has the kernel refuse by itself who was barred, or was
+  // refused again and again. One run of `nft`, if there are any.
   void look_around();
   [[nodiscard]] BlockedTotals blocked_today() const;
   [[nodiscard]] BlockedPage blocked_since(const std::vector<std::uint64_t>& cursor) const;
 
  private:
   void stop_threads();
+  void hold_sources();
   [[nodiscard]] BlockedTotals blocked_in_all() const;
 
   Log& log_;
   BarredSources barred_;
+  std::vector<nfq::HeldSource> to_be_held_;
   BlockedToday blocked_today_;
   std::vector<std::unique_ptr<PacketWorker>> workers_;
   nfq::PolicyRoute policy_route_;

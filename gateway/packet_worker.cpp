@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <variant>
 
 namespace postern::gateway {
 
@@ -35,11 +36,18 @@ void PacketWorker::use(const Config& config) {
   });
 }
 
+void PacketWorker::on_event(const rules::Ends& ends, const rules::Event& event) {
+  recorder_.on_event(ends, event);
+  if (const auto* offender = std::get_if<rules::RepeatOffender>(&event)) {
+    offenders_.add({nfq::HeldFor::offending, ends.client.address, offender->duration});
+  }
+}
+
 boost::asio::awaitable<void> PacketWorker::judge_packets() {
   while (true) {
     co_await watch_.readable();
     watch_.was_read_empty();  // what is left is told again
-    queue_.drain(*policy_, filter_, recorder_);
+    queue_.drain(*policy_, filter_, *this);
     packets_.set(queue_.statistics().packets);
     overruns_.set(queue_.statistics().overruns);
   }

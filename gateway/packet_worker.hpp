@@ -7,9 +7,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "gateway/config.hpp"
 #include "gateway/event_recorder.hpp"
+#include "gateway/held_sources.hpp"
 #include "gateway/log.hpp"
 #include "gateway/worker_thread.hpp"
 #include "nfq/queue.hpp"
@@ -17,12 +19,12 @@
 
 namespace postern::gateway {
 
-class PacketWorker {
+class PacketWorker final : rules::EventSink {
  public:
   // `filter` is that of all workers. It and `log` must outlive this one.
   PacketWorker(std::uint16_t index, const Config& config, const rules::SourceFilter& filter,
                Log& log);
-  ~PacketWorker();
+  ~PacketWorker() override;
   PacketWorker(const PacketWorker&) = delete;
   PacketWorker& operator=(const PacketWorker&) = delete;
 
@@ -37,11 +39,15 @@ class PacketWorker {
   [[nodiscard]] std::uint64_t overruns() const { return overruns_.get(); }
   [[nodiscard]] const EventRecorder& recorder() const { return recorder_; }
   [[nodiscard]] const Counters& counters() const { return recorder_.counters(); }
+  // Repeat offenders found since the last time, to the end of `sources`.
+  void take_offenders(std::vector<nfq::HeldSource>& sources) { offenders_.take(sources); }
 
  private:
+  void on_event(const rules::Ends& ends, const rules::Event& event) override;
   boost::asio::awaitable<void> judge_packets();
 
   EventRecorder recorder_;
+  HeldSources offenders_;
   Counter packets_;
   Counter overruns_;
   std::shared_ptr<const rules::Policy> policy_;

@@ -43,10 +43,9 @@ std::expected<std::string, std::string> mangle(const std::string& program,
   return run_command(command);
 }
 
-Result install_xtables(const std::string& program, const rules::Policy& policy,
-                       const Settings& settings) {
-  const auto filled = run_command({program + "-restore", "-w", "5", "--noflush"},
-                                  xtables_queue_ruleset(policy, settings));
+Result install_xtables(const std::string& program, const Settings& settings) {
+  const auto filled =
+      run_command({program + "-restore", "-w", "5", "--noflush"}, xtables_queue_ruleset(settings));
   if (!filled) {
     return std::unexpected(filled.error());
   }
@@ -120,56 +119,41 @@ void Firewall::install(const rules::Policy& policy) {
   }
 }
 
-std::expected<void, std::string> Firewall::put_queue_step(const rules::Policy& policy) {
+std::expected<void, std::string> Firewall::put_queue_step() {
   return form_ == QueueForm::nft ? Result() : check_.put_queue_step([&] {
     return for_each_family(
-        [&](const char* program) { return install_xtables(program, policy, settings_); });
+        [&](const char* program) { return install_xtables(program, settings_); });
   });
 }
 
 std::expected<void, std::string> Firewall::put_table(const rules::Policy& policy) {
-  const Result done =
-      check_.put_table([&] { return apply(install_ruleset(policy, settings_, form_)); });
-  if (done) {
-    observes_ = policy.observe;
-  }
-  return done;
+  return check_.put_table([&] { return apply(install_ruleset(policy, settings_, form_)); });
 }
 
-// The queue step first: while nothing is marked it matches nothing, and a table without it would drop
-// new flows.
+// The queue step first: while nothing is marked it matches nothing, and a table without it would judge
+// nothing.
 std::expected<void, std::string> Firewall::put(const rules::Policy& policy) {
-  const Result done = put_queue_step(policy);
+  const Result done = put_queue_step();
   return done ? put_table(policy) : done;
 }
 
 std::expected<void, std::string> Firewall::restore(const rules::Policy& policy,
                                                    const FirewallChanges& changes) {
-  const Result queue_step = changes.queue_step.empty() ? Result() : put_queue_step(policy);
+  const Result queue_step = changes.queue_step.empty() ? Result() : put_queue_step();
   const Result table = changes.table.empty() ? Result() : put_table(policy);
   return table ? queue_step : table;
 }
 
 std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
-  if (policy.observe != observes_) {
-    return switch_chains(policy);
-  }
   // What somebody else has changed meanwhile must not be taken for ours.
   if (!check_.look(FirewallCheck::QueueStep::skip).table.empty()) {
     return put_table(policy);
   }
-  return check_.put_table([&] { return apply(update_ruleset(policy)); });
+  return check_.put_table([&] { return apply(update_ruleset(policy, settings_, form_)); });
 }
 
-std::expected<void, std::string> Firewall::switch_chains(const rules::Policy& policy) {
-  const Result done = put(policy);
-  if (!done) {
-    // The table is as it was; the queue step of xtables is no part of its transaction.
-    rules::Policy former;
-    former.observe = observes_;
-    [[maybe_unused]] const auto put_back = put_queue_step(former);
-  }
-  return done;
+std::expected<void, std::string> Firewall::hold(std::span<const HeldSource> sources) {
+  return sources.empty() ? Result() : apply(hold_ruleset(sources));
 }
 
 std::expected<void, std::string> Firewall::remove() {

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,9 +42,12 @@ class Firewall {
   Firewall& operator=(const Firewall&) = delete;
 
   void install(const rules::Policy& policy);
-  // Refills the sets. Where `observe` has changed it replaces the chains too, in one transaction:
-  // connections of the proxy do not notice, the kernel's counters begin anew.
+  // Refills the sets and exchanges the rules in one transaction: connections do not notice, counters
+  // and held sources stay.
   [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
+  // Has the kernel refuse these sources by itself for a while. Runs `nft`: for what came together, and
+  // not for each packet.
+  [[nodiscard]] std::expected<void, std::string> hold(std::span<const HeldSource> sources);
   [[nodiscard]] std::expected<void, std::string> remove();
   // What is installed stays after this object, too.
   void leave() { installed_ = false; }
@@ -57,14 +61,12 @@ class Firewall {
 
  private:
   [[nodiscard]] std::expected<void, std::string> put_table(const rules::Policy& policy);
-  [[nodiscard]] std::expected<void, std::string> put_queue_step(const rules::Policy& policy);
+  [[nodiscard]] std::expected<void, std::string> put_queue_step();
   [[nodiscard]] std::expected<void, std::string> put(const rules::Policy& policy);
-  [[nodiscard]] std::expected<void, std::string> switch_chains(const rules::Policy& policy);
 
   Settings settings_;
   QueueForm form_;
   FirewallCheck check_;
-  bool observes_ = false;  // what the chains that are installed do
   bool installed_ = false;
   // By family: the table `mangle` was not there before us.
   std::array<bool, 2> mangle_is_ours_{};

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <optional>
 
 #include "nfq/attributes.hpp"
@@ -38,6 +39,20 @@ std::optional<std::uint32_t> read_packet_id(const nlattr* attribute) {
   return ntohl(header.packet_id);
 }
 
+std::optional<rules::MacAddress> read_hardware_address(const nlattr* attribute) {
+  nfqnl_msg_packet_hw hardware{};
+  rules::MacAddress address{};
+  if (mnl_attr_get_payload_len(attribute) < sizeof(hardware)) {
+    return std::nullopt;
+  }
+  std::memcpy(&hardware, mnl_attr_get_payload(attribute), sizeof(hardware));
+  if (ntohs(hardware.hw_addrlen) != address.size()) {
+    return std::nullopt;
+  }
+  std::copy_n(std::begin(hardware.hw_addr), address.size(), address.begin());
+  return address;
+}
+
 std::optional<QueuedPacket> parse_packet(const nlmsghdr* message) {
   if (message->nlmsg_len < MNL_NLMSG_HDRLEN + MNL_ALIGN(sizeof(nfgenmsg))) {
     return std::nullopt;
@@ -51,6 +66,9 @@ std::optional<QueuedPacket> parse_packet(const nlmsghdr* message) {
         break;
       case NFQA_MARK:  // absent: 0
         packet.mark = read_u32(attribute).value_or(0);
+        break;
+      case NFQA_HWADDR:
+        packet.sent_by = read_hardware_address(attribute);
         break;
       case NFQA_PAYLOAD:
         packet.payload = {static_cast<const std::uint8_t*>(mnl_attr_get_payload(attribute)),

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct QueuedPacket {
   std::uint32_t id = 0;
   std::uint32_t mark = 0;
   std::span<const std::uint8_t> payload;  // from the IP header on, up to the copy range
+  // The link-layer source. None: the link has no addresses of six octets.
+  std::optional<rules::MacAddress> sent_by{};
 };
 
 // What the kernel says to an earlier message of ours; 0: it was carried out.

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -19,6 +20,9 @@ namespace {
 
 constexpr std::size_t kBatch = 64;
 constexpr std::size_t kMaxBatchesPerDrain = 16;
+// Long enough that a scanner gives up, short enough that an address whose owner has changed is free
+// again soon. It keeps nobody from a mailer.
+constexpr std::chrono::seconds kRepeatOffenderTime{600};
 constexpr std::size_t kMessageOverheadOctets = 512;  // netlink header and the other attributes
 
 [[noreturn]] void fail(int error_number, std::uint16_t queue, const char* what) {
@@ -160,15 +164,19 @@ std::size_t Queue::receive() {
 }
 
 void Queue::judge(const QueuedPacket& packet, const rules::Policy& policy,
-                  const rules::SourceFilter& filter, rules::EventSink& sink) {
+                  const SourceHistory& history, rules::EventSink& sink) {
   const PacketDecision decision =
-      decide_packet(policy, filter, packet.payload, packet.mark, field_);
+      decide_packet(policy, history, packet.payload, packet.mark, field_);
   ++statistics_.packets;
   if (decision.flow.reason == rules::Reason::malformed_packet) {
     ++statistics_.malformed;
   }
   verdicts_.add(packet.id, decision.verdict, decision.mark);
-  sink.on_event(decision.ends, rules::FlowDecided{decision.flow});
+  sink.on_event(decision.ends,
+                rules::FlowDecided{.decision = decision.flow, .sent_by = packet.sent_by});
+  if (decision.source_is_repeat_offender) {
+    sink.on_event(decision.ends, rules::RepeatOffender{.duration = kRepeatOffenderTime});
+  }
 }
 
 void Queue::send_verdicts() {
@@ -187,8 +195,10 @@ void Queue::send_verdicts() {
 
 void Queue::drain(const rules::Policy& policy, const rules::SourceFilter& filter,
                   rules::EventSink& sink) {
+  const SourceHistory history{
+      .filter = filter, .rates = rates_, .now = rules::SourceRates::Clock::now()};
   const MessageHandler handler{
-      .on_packet = [&](const QueuedPacket& packet) { judge(packet, policy, filter, sink); },
+      .on_packet = [&](const QueuedPacket& packet) { judge(packet, policy, history, sink); },
       .on_reply =
           [&](const KernelReply& reply) {
             statistics_.verdict_errors += reply.error_number != 0 ? 1 : 0;

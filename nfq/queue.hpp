@@ -20,6 +20,7 @@
 #include "rules/event.hpp"
 #include "rules/policy.hpp"
 #include "rules/source_filter.hpp"
+#include "rules/source_rates.hpp"
 
 namespace postern::nfq {
 
@@ -62,14 +63,15 @@ class Queue {
   void send(std::span<const std::uint8_t> octets) const;
   [[nodiscard]] std::size_t receive();
   void send_verdicts();
-  void judge(const QueuedPacket& packet, const rules::Policy& policy,
-             const rules::SourceFilter& filter, rules::EventSink& sink);
+  void judge(const QueuedPacket& packet, const rules::Policy& policy, const SourceHistory& history,
+             rules::EventSink& sink);
 
   std::uint16_t number_;
   MarkField field_;
   int fd_ = -1;
   std::unique_ptr<Buffers> buffers_;
   VerdictBatch verdicts_;
+  rules::SourceRates rates_;
   QueueStatistics statistics_;
 };
 

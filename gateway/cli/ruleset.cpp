@@ -37,7 +37,7 @@ std::string routing_text(const nfq::Settings& settings) {
          commented(commands);
 }
 
-std::string xtables_text(const rules::Policy& policy, const nfq::Settings& settings) {
+std::string xtables_text(const nfq::Settings& settings) {
   return fmt::format(
              "\n# Where the kernel has no queue statement in nftables, chain `judge` is replaced "
              "by "
@@ -45,7 +45,7 @@ std::string xtables_text(const rules::Policy& policy, const nfq::Settings& setti
              "{} "
              "in table mangle:\n",
              nfq::kXtablesChain) +
-         commented(nfq::xtables_queue_ruleset(policy, settings));
+         commented(nfq::xtables_queue_ruleset(settings));
 }
 
 }  // namespace
@@ -58,7 +58,7 @@ int run_ruleset(const RulesetOptions& options) {
     return kUsage;
   }
   print(nfq::install_ruleset(*config->policy, config->datapath, nfq::QueueForm::nft) +
-        routing_text(config->datapath) + xtables_text(*config->policy, config->datapath));
+        routing_text(config->datapath) + xtables_text(config->datapath));
   return kFine;
 }
 

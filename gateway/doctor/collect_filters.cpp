@@ -135,9 +135,8 @@ void collect_queue_form(const Config& config, Facts& facts) {
     return;
   }
   for (const char* program : {"iptables-restore", "ip6tables-restore"}) {
-    const auto checked =
-        nfq::run_command({program, "--test", "--noflush"},
-                         nfq::xtables_queue_ruleset(*config.policy, config.datapath));
+    const auto checked = nfq::run_command({program, "--test", "--noflush"},
+                                          nfq::xtables_queue_ruleset(config.datapath));
     if (!checked) {
       facts.missing_features.push_back({"queue statement in nftables, nor iptables' NFQUEUE",
                                         "modprobe nft_queue || modprobe xt_NFQUEUE",

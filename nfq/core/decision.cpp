@@ -41,7 +41,7 @@ PacketDecision carry_out(const rules::FlowDecision& flow, const rules::Ends& end
 
 }  // namespace
 
-PacketDecision decide_packet(const rules::Policy& policy, const rules::SourceFilter& filter,
+PacketDecision decide_packet(const rules::Policy& policy, const SourceHistory& history,
                              std::span<const std::uint8_t> octets, std::uint32_t packet_mark,
                              MarkField field) {
   const auto packet = parse_tcp_packet(octets);
@@ -51,14 +51,24 @@ PacketDecision decide_packet(const rules::Policy& policy, const rules::SourceFil
     return carry_out(policy.observe ? rules::observed(kMalformed) : kMalformed, {}, packet_mark,
                      field);
   }
+  const rules::IpAddress& source = packet->source.address;
   // Whoever is not marked internal is a stranger.
   const rules::NewFlow new_flow{
       .from_external_interface = field.read(packet_mark) != Mark::pending_internal,
-      .source = packet->source.address,
+      .source = source,
       .destination = packet->destination.address,
-      .source_is_barred = filter.refuses(packet->source.address)};
-  return carry_out(rules::decide_flow(policy, new_flow),
-                   {.client = packet->source, .server = packet->destination}, packet_mark, field);
+      .source_is_barred = history.filter.refuses(source)};
+  rules::FlowDecision flow = rules::decide_flow(policy, new_flow);
+  auto finding = rules::RateFinding::fine;
+  if (flow.is_refusal()) {
+    finding = history.rates.charge(source, history.now);
+    flow = finding == rules::RateFinding::fine ? flow : rules::rate_limited(flow);
+  }
+  PacketDecision decision = carry_out(
+      flow, {.client = packet->source, .server = packet->destination}, packet_mark, field);
+  decision.source_is_repeat_offender =
+      finding == rules::RateFinding::repeat_offender && new_flow.from_external_interface;
+  return decision;
 }
 
 }  // namespace postern::nfq

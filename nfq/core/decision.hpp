@@ -1,7 +1,8 @@
 // What to do with one queued packet: the packet policy in terms of netfilter.
 // Errors:   none; a packet that cannot be read, or that the classify chain should not have sent, is
 //           dropped as malformed_packet (under Policy::observe let through, as whatever is refused).
-// Threads:  pure, but for the filter. The live queue and the audit of captures both ask here.
+// Threads:  pure, but for what is known of sources. The live queue and the audit of captures both ask
+//           here.
 #pragma once
 
 #include <cstdint>
@@ -12,21 +13,31 @@
 #include "rules/event.hpp"
 #include "rules/policy.hpp"
 #include "rules/source_filter.hpp"
+#include "rules/source_rates.hpp"
 
 namespace postern::nfq {
 
 enum class PacketVerdict : std::uint8_t { drop = 0, accept = 1 };  // the kernel's numbers
+
+// What sources did before. The filter is asked of every flow, the rates are charged with each that is
+// refused.
+struct SourceHistory {
+  const rules::SourceFilter& filter;
+  rules::SourceRates& rates;
+  rules::SourceRates::Clock::time_point now;
+};
 
 struct PacketDecision {
   PacketVerdict verdict = PacketVerdict::drop;
   std::uint32_t mark = 0;  // the whole packet mark, foreign bits as they came
   rules::Ends ends;        // 0.0.0.0 and port 0 if they could not be read
   rules::FlowDecision flow;
+  bool source_is_repeat_offender = false;  // by this flow, and from outside: for the kernel's set
 };
 
 // `packet_mark`: as the classify chain left it; its field says where the packet came in.
 [[nodiscard]] PacketDecision decide_packet(const rules::Policy& policy,
-                                           const rules::SourceFilter& filter,
+                                           const SourceHistory& history,
                                            std::span<const std::uint8_t> octets,
                                            std::uint32_t packet_mark, MarkField field);
 

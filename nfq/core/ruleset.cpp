@@ -6,13 +6,19 @@
 #include <vector>
 
 #include "nfq/core/mark.hpp"
+#include "rules/stranger.hpp"
 
 namespace postern::nfq {
 namespace {
 
-// How many new connections to hosts that are no mailers are still shown to the packet policy, for
-// the log and the reset. Beyond it the kernel drops them by itself.
-constexpr std::string_view kFloodLimit = "100/second burst 200 packets";
+// How many new flows a second are shown to the packet policy. At hosts that are no mailers: a sample,
+// for the log and the reset. From inside: of one source, and of all together; more than any host that
+// is only configured wrongly sends. At the mailers, and from them: more than the proxy can serve, so
+// that what comes beyond it is a flood.
+constexpr std::string_view kStrangerRate = "100/second burst 200 packets";
+constexpr std::string_view kInsideSourceRate = "50/second burst 100 packets";
+constexpr std::string_view kInsideRate = "1000/second burst 2000 packets";
+constexpr std::string_view kMailerRate = "10000/second burst 20000 packets";
 
 constexpr std::string_view kPurpose = "Postern: nothing but judged flows reaches TCP port 25.";
 constexpr std::string_view kPurposeOfObserving =
@@ -31,33 +37,83 @@ define PASS             = @PASS@
 define REJECT           = @REJECT@
 define OWNED            = @OWNED@
 
-# Replaces the table that a crash may have left, in one transaction.
-add table inet postern
-delete table inet postern
-
+@BEGIN@
 table inet postern {
+	# From the configuration; a reload fills them anew.
 	set external_interfaces {
 		type ifname
 		flags interval
 		auto-merge
 @EXTERNAL_INTERFACES@	}
+	set internal4 {
+		type ipv4_addr
+		flags interval
+		auto-merge
+@INTERNAL4@	}
+	set internal6 {
+		type ipv6_addr
+		flags interval
+		auto-merge
+@INTERNAL6@	}
 	set mailers4 {
 		type ipv4_addr
 @MAILERS4@	}
 	set mailers6 {
 		type ipv6_addr
 @MAILERS6@	}
+	# Addresses of the router itself that stand for mailers.
+	set published4 {
+		type ipv4_addr
+@PUBLISHED4@	}
+	set published6 {
+		type ipv6_addr
+@PUBLISHED6@	}
 
+	# Filled while posternd runs, and kept over a reload. IPv6 sources by /64.
+	set barred4 { type ipv4_addr; size 65536; flags timeout; } # guess passwords
+	set barred6 { type ipv6_addr; size 65536; flags timeout; }
+	set repeat_offenders4 { type ipv4_addr; size 65536; flags timeout; } # were refused again and again
+	set repeat_offenders6 { type ipv6_addr; size 65536; flags timeout; }
+	set inside_rates4 { type ipv4_addr; size 65536; flags dynamic,timeout; timeout 1m; } # what each source inside sends
+	set inside_rates6 { type ipv6_addr; size 65536; flags dynamic,timeout; timeout 1m; }
+
+	# Packets that the kernel kept back by itself: each in one of these.
+	counter flooded { }           # dropped: too many new flows from outside to hosts that are no mailers
+	counter repeat_offenders { }  # dropped: to hosts that are no mailers, from sources in repeat_offenders4 and 6
+	counter barred { }            # reset: to mailers, from sources in barred4 and 6
+	counter excess { }            # dropped: too many new flows from inside that the policy refuses
+	counter unplain { }           # dropped: too many new flows, and this one has options, or a source that the policy refuses
+	counter own_source { }        # dropped: came from another host with an address of the router
+	counter fail_closed { }       # dropped: nobody was there to judge them, or to listen
+	counter leaked { }            # reset: for port 25 from outside, past the proxy and the packet policy
+	counter direct { }            # dropped: for the proxy's own ports
+	# Packets that went on.
 	counter queued { }            # new flows shown to the packet policy
-	counter flooded { }           # too many new flows to hosts that are no mailers, so not judged
-	counter fail_closed { }       # dropped: nobody judged them
-	counter failed_open { }       # let through though nobody judged them
+	counter unqueued { }          # new flows, too many to be shown, for which the kernel said what the policy says
 	counter diverted_external { } # handed to the proxy
 	counter diverted_internal { } # handed to the proxy
-	counter rejected { }          # answered with a reset because the packet policy says so
-	counter leaked { }            # for port 25 from outside, past the proxy and the packet policy
-	counter direct { }            # dropped: for the proxy's own ports
+	counter cookies { }           # ACKs for mailers without a connection, handed to the proxy: they may bring back a SYN cookie
+	counter failed_open { }       # let through though nobody judged them
 
+)";
+
+// The table that a crash may have left goes with its chains and its sets.
+constexpr std::string_view kReplace =
+    R"(# Replaces the table that a crash may have left, in one transaction.
+add table inet postern
+delete table inet postern
+)";
+
+constexpr std::string_view kRefill =
+    R"(# Exchanges the rules and refills the sets of the table that is there, in one transaction.
+flush table inet postern
+flush set inet postern external_interfaces
+flush set inet postern internal4
+flush set inet postern internal6
+flush set inet postern mailers4
+flush set inet postern mailers6
+flush set inet postern published4
+flush set inet postern published6
 )";
 
 constexpr std::string_view kClassify =
@@ -67,20 +123,106 @@ constexpr std::string_view kClassify =
 		tcp dport 25 tcp flags & (fin | syn | rst | ack) == syn jump new_flow
 	}
 	chain new_flow {
-		# The router's own packets, and those for the router, would come round again for ever.
+		# The router's own packets would come round again for ever.
 		iifname "lo" return
+		ip daddr @mailers4 goto to_mailer
+		ip6 daddr @mailers6 goto to_mailer
+		ip daddr @published4 goto to_mailer
+		ip6 daddr @published6 goto to_mailer
+		iifname @external_interfaces goto to_unmanaged
+		# From inside, mail for the router itself is its own business.
 		fib daddr type local return
-		iifname != @external_interfaces meta mark set meta mark & $FOREIGN | $PENDING_INTERNAL counter name queued return
-		ip daddr @mailers4 goto new_external_flow
-		ip6 daddr @mailers6 goto new_external_flow
-		limit rate over @FLOOD_LIMIT@ counter name flooded @FLOODED@
-		goto new_external_flow
+		goto from_inside
 	}
-	chain new_external_flow {
-		meta mark set meta mark & $FOREIGN | $PENDING_EXTERNAL counter name queued
+	chain pending {
+		ip saddr != 127.0.0.0/8 fib saddr type local counter name own_source @DROP@
+		ip6 saddr != ::1 fib saddr type local counter name own_source @DROP@
+		iifname @external_interfaces meta mark set meta mark & $FOREIGN | $PENDING_EXTERNAL counter name queued accept
+		meta mark set meta mark & $FOREIGN | $PENDING_INTERNAL counter name queued accept
+	}
+
+	# 1a. To mailers. Sources of SYNs can be forged, so nobody is kept out for how many came in his name.
+	chain to_mailer {
+		# Internal is who is both: interfaces cannot be forged from afar, and the address says who is meant.
+		iifname != @external_interfaces ip saddr @internal4 goto internal_to_mailer
+		iifname != @external_interfaces ip6 saddr @internal6 goto internal_to_mailer
+		ip saddr @barred4 counter name barred @REFUSE@
+		ip6 saddr & ffff:ffff:ffff:ffff:: @barred6 counter name barred @REFUSE@
+		limit rate over @MAILER_RATE@ goto unqueued_stranger
+		goto pending
+	}
+	chain internal_to_mailer {
+		limit rate over @MAILER_RATE@ goto unqueued_internal
+		goto pending
+	}
+
+	# 1b. From outside to anything else: refused by the packet policy, which is shown a sample.
+	chain to_unmanaged {
+		ip saddr @repeat_offenders4 counter name repeat_offenders @DROP@
+		ip6 saddr & ffff:ffff:ffff:ffff:: @repeat_offenders6 counter name repeat_offenders @DROP@
+		limit rate over @STRANGER_RATE@ counter name flooded @DROP@
+		goto pending
+	}
+
+	# 1c. From inside to anything else: a sample of each source. Once their set is full, the rate of all holds.
+	chain from_inside {
+		ip saddr @mailers4 goto from_mailer
+		ip6 saddr @mailers6 goto from_mailer
+		update @inside_rates4 { ip saddr limit rate over @INSIDE_SOURCE_RATE@ } goto unqueued_inside
+		update @inside_rates6 { ip6 saddr limit rate over @INSIDE_SOURCE_RATE@ } goto unqueued_inside
+		limit rate over @INSIDE_RATE@ goto unqueued_inside
+		goto pending
+	}
+	chain from_mailer {
+		limit rate over @MAILER_RATE@ goto unqueued_mailer
+		goto pending
+	}
+
+	# 1d. Beyond these rates the kernel says what the packet policy says of plain packets.
+	chain unqueued_stranger {
+		jump only_plain
+@TRANSLATED@		meta mark set meta mark & $FOREIGN | $DIVERT_EXTERNAL counter name unqueued accept
+	}
+	chain unqueued_internal {
+		jump only_plain
+		meta mark set meta mark & $FOREIGN | $DIVERT_INTERNAL counter name unqueued accept
+	}
+	chain unqueued_inside {
+		jump only_plain
+		ip saddr @internal4 ip daddr @internal4 goto let_pass
+		ip6 saddr @internal6 ip6 daddr @internal6 goto let_pass
+		ip daddr @internal4 counter name excess @DROP@
+		ip6 daddr @internal6 counter name excess @DROP@
+		@UNMANAGED_SENDER@
+	}
+	chain unqueued_mailer {
+		jump only_plain
+		ip saddr != @internal4 ip daddr @internal4 counter name excess @DROP@
+		ip6 saddr != @internal6 ip6 daddr @internal6 counter name excess @DROP@
+		goto let_pass
+	}
+	chain let_pass {
+		meta mark set meta mark & $FOREIGN | $PASS counter name unqueued accept
+	}
+	chain only_plain {
+		ip hdrlength != 5 counter name unplain @DROP@
+		meta nfproto ipv6 ip6 nexthdr != tcp counter name unplain @DROP@
+		ip saddr { 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255 } counter name unplain @DROP@
+		ip6 saddr { ::, ::1, ::ffff:0.0.0.0/96, fe80::/10, ff00::/8 } counter name unplain @DROP@
+		ip saddr @published4 counter name unplain @DROP@
+		ip6 saddr @published6 counter name unplain @DROP@
+		fib saddr type local counter name own_source @DROP@
 	}
 
 )";
+
+// Where they are only counted they are strangers like any other.
+constexpr std::string_view kTranslatedRefused =
+    R"(		iifname @external_interfaces ip saddr @internal4 counter name unplain @DROP@
+		iifname @external_interfaces ip6 saddr @internal6 counter name unplain @DROP@
+)";
+constexpr std::string_view kSenderRefused = "counter name excess @DROP@";
+constexpr std::string_view kSenderCounted = "goto let_pass";
 
 constexpr std::string_view kQueueByNft =
     R"(	# 2. The packet policy judges them, and says so in the mark.
@@ -108,9 +250,25 @@ constexpr std::string_view kDivert =
 			$DIVERT_EXTERNAL : goto to_external_listener,
 			$DIVERT_INTERNAL : goto to_internal_listener,
 			$PASS : accept,
-			$REJECT : accept }
-		tcp dport 25 socket transparent 1 meta mark set meta mark & $FOREIGN | $OWNED
-		tcp sport 25 socket transparent 1 meta mark set meta mark & $FOREIGN | $OWNED
+			$REJECT : goto refused }
+		tcp dport 25 socket transparent 1 meta mark set meta mark & $FOREIGN | $OWNED accept
+		tcp sport 25 socket transparent 1 meta mark set meta mark & $FOREIGN | $OWNED accept
+@COOKIES@	}
+	# The packet policy has counted it.
+	chain refused {
+		@REFUSE@
+	}
+	chain no_connection {
+		ip daddr @mailers4 goto returned_cookie
+		ip6 daddr @mailers6 goto returned_cookie
+		ip daddr @published4 goto returned_cookie
+		ip6 daddr @published6 goto returned_cookie
+	}
+	chain returned_cookie {
+		iifname != @external_interfaces ip saddr @internal4 meta l4proto tcp tproxy ip to 127.0.0.1:@INTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name cookies accept
+		iifname != @external_interfaces ip6 saddr @internal6 meta l4proto tcp tproxy ip6 to [::1]:@INTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name cookies accept
+		meta l4proto tcp tproxy ip to 127.0.0.1:@EXTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name cookies accept
+		meta l4proto tcp tproxy ip6 to [::1]:@EXTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name cookies accept
 	}
 	chain to_external_listener {
 		meta l4proto tcp tproxy ip to 127.0.0.1:@EXTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name diverted_external accept
@@ -122,6 +280,12 @@ constexpr std::string_view kDivert =
 		meta l4proto tcp tproxy ip6 to [::1]:@INTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name diverted_internal accept
 		goto undecided
 	}
+)";
+
+// Not while it only observes: there are connections to mailers then that are none of the proxy's.
+constexpr std::string_view kCookies =
+    R"(		# A SYN cookie leaves no socket, only this ACK, which has to find its way to the listener.
+		iifname != "lo" tcp dport 25 tcp flags & (fin | syn | rst | psh | ack) == ack jump no_connection
 )";
 
 constexpr std::string_view kUndecidedClosed =
@@ -155,10 +319,9 @@ constexpr std::string_view kGuardHead =
     R"(	# 4. Whatever is forwarded to port 25 from outside went past the proxy.
 	chain guard {
 		type filter hook forward priority filter; policy accept;
-		meta l4proto tcp meta mark & $FIELD == $REJECT counter name rejected reject with tcp reset
-		iifname @external_interfaces tcp dport 25 jump from_outside
+		iifname @external_interfaces tcp dport 25 jump past_proxy
 	}
-	chain from_outside {
+	chain past_proxy {
 		meta mark & $FIELD == $PASS return
 )";
 
@@ -178,9 +341,9 @@ constexpr std::string_view kGuardObserve =
     R"(	# 4. What is forwarded to port 25 from outside and was not judged is counted, and let through: observe = true.
 	chain guard {
 		type filter hook forward priority filter; policy accept;
-		iifname @external_interfaces tcp dport 25 tcp flags & (fin | syn | rst | ack) == syn jump from_outside
+		iifname @external_interfaces tcp dport 25 tcp flags & (fin | syn | rst | ack) == syn jump past_proxy
 	}
-	chain from_outside {
+	chain past_proxy {
 		meta mark & $FIELD == $PASS return
 		counter name leaked
 	}
@@ -192,8 +355,13 @@ constexpr std::string_view kTail =
 	chain shield {
 		type filter hook input priority filter; policy accept;
 		tcp dport { @EXTERNAL_PORT@, @INTERNAL_PORT@ } tcp flags & (fin | syn | rst | ack) == syn counter name direct drop
-	}
+@OWN_PORT@	}
 }
+)";
+
+// The router's own mail server, if it has one, is none that strangers may talk to.
+constexpr std::string_view kOwnPortClosed =
+    R"(		iifname @external_interfaces tcp dport 25 meta mark & $FIELD != { $PASS, $OWNED } counter name leaked reject with tcp reset
 )";
 
 constexpr std::string_view kXtables = R"(*mangle
@@ -224,19 +392,11 @@ std::string last_queue(const Settings& settings) {
   return std::to_string(settings.queue_base + settings.queue_count - 1);
 }
 
-// The program stops listening when it dies. Without `bypass` the kernel then drops, which is what
-// failing closed means.
-bool bypasses(const rules::Policy& policy, const Settings& settings) {
-  return policy.observe || settings.on_failure == OnFailure::open;
-}
-
-std::string queue_statement(const rules::Policy& policy, const Settings& settings) {
+// With `bypass` a queue nobody listens on hands packets on as they are, still PENDING, and the chain
+// `undecided` counts them, whatever it does with them. Without it the kernel drops them uncounted.
+std::string queue_statement(const Settings& settings) {
   const bool several = settings.queue_count > 1;
-  const bool open = bypasses(policy, settings);
-  std::string text = open && several ? "flags bypass,fanout to "
-                     : open          ? "flags bypass to "
-                     : several       ? "flags fanout to "
-                                     : "to ";
+  std::string text = several ? "flags bypass,fanout to " : "flags bypass to ";
   text += std::to_string(settings.queue_base);
   if (several) {
     text += "-" + last_queue(settings);
@@ -244,25 +404,28 @@ std::string queue_statement(const rules::Policy& policy, const Settings& setting
   return text;
 }
 
-std::string xtables_queue_arguments(const rules::Policy& policy, const Settings& settings) {
+std::string xtables_queue_arguments(const Settings& settings) {
   std::string text = settings.queue_count > 1 ? "--queue-balance " : "--queue-num ";
   text += std::to_string(settings.queue_base);
   if (settings.queue_count > 1) {
     text += ":" + last_queue(settings);
   }
-  if (bypasses(policy, settings)) {
-    text += " --queue-bypass";
-  }
-  return text;
+  return text + " --queue-bypass";
 }
 
+using Elements = std::vector<std::string>;
+
 struct SetElements {
-  std::vector<std::string> external_interfaces;
-  std::vector<std::string> mailers4;
-  std::vector<std::string> mailers6;
+  Elements external_interfaces;
+  Elements internal4;
+  Elements internal6;
+  Elements mailers4;
+  Elements mailers6;
+  Elements published4;
+  Elements published6;
 };
 
-void sort_and_unite(std::vector<std::string>& elements) {
+void sort_and_unite(Elements& elements) {
   std::ranges::sort(elements);
   const auto doubles = std::ranges::unique(elements);
   elements.erase(doubles.begin(), doubles.end());
@@ -273,18 +436,25 @@ SetElements elements_of(const rules::Policy& policy) {
   for (const auto& interface : policy.external_interfaces) {
     sets.external_interfaces.push_back('"' + interface + '"');
   }
+  for (const auto& prefix : policy.internal_networks.prefixes()) {
+    (prefix.address().is_v4() ? sets.internal4 : sets.internal6).push_back(prefix.to_string());
+  }
   for (const auto& mailer : policy.mailers()) {
     for (const auto& address : mailer.addresses) {
       (address.is_v4() ? sets.mailers4 : sets.mailers6).push_back(address.to_string());
     }
+    for (const auto& address : mailer.published_as) {
+      (address.is_v4() ? sets.published4 : sets.published6).push_back(address.to_string());
+    }
   }
-  sort_and_unite(sets.external_interfaces);
-  sort_and_unite(sets.mailers4);
-  sort_and_unite(sets.mailers6);
+  for (Elements* elements : {&sets.external_interfaces, &sets.internal4, &sets.internal6,
+                             &sets.mailers4, &sets.mailers6, &sets.published4, &sets.published6}) {
+    sort_and_unite(*elements);
+  }
   return sets;
 }
 
-std::string joined(const std::vector<std::string>& elements) {
+std::string joined(const Elements& elements) {
   std::string text;
   for (const auto& element : elements) {
     text += (text.empty() ? "" : ", ") + element;
@@ -293,14 +463,8 @@ std::string joined(const std::vector<std::string>& elements) {
 }
 
 // nft takes no empty list of elements.
-std::string elements_line(const std::vector<std::string>& elements) {
+std::string elements_line(const Elements& elements) {
   return elements.empty() ? "" : "\t\telements = { " + joined(elements) + " }\n";
-}
-
-std::string refill(std::string_view set, const std::vector<std::string>& elements) {
-  const std::string name = "inet postern " + std::string(set);
-  return "flush set " + name + "\n" +
-         (elements.empty() ? "" : "add element " + name + " { " + joined(elements) + " }\n");
 }
 
 using Substitutions = std::vector<std::pair<std::string_view, std::string>>;
@@ -324,17 +488,44 @@ Substitutions mark_values(const Settings& settings) {
           {"@OWNED@", hex(field.value_of(Mark::owned))}};
 }
 
-Substitutions table_values(const rules::Policy& policy, const Settings& settings) {
-  const SetElements sets = elements_of(policy);
-  return {{"@FLOOD_LIMIT@", std::string(kFloodLimit)},
-          {"@FLOODED@", policy.observe ? "accept" : "drop"},
-          {"@PURPOSE@", std::string(policy.observe ? kPurposeOfObserving : kPurpose)},
-          {"@QUEUE@", queue_statement(policy, settings)},
+// Under Policy::observe the kernel refuses as little by itself as the packet policy does.
+constexpr std::string_view kLetPass = "meta mark set meta mark & $FOREIGN | $PASS accept";
+
+// In this order: what comes first may hold the names of what comes later.
+Substitutions policy_values(const rules::Policy& policy) {
+  const bool counts_translated = policy.translated_source == rules::Tolerance::count;
+  const bool counts_senders = policy.unmanaged_sender == rules::Tolerance::count;
+  return {{"@TRANSLATED@", std::string(counts_translated ? "" : kTranslatedRefused)},
+          {"@UNMANAGED_SENDER@", std::string(counts_senders ? kSenderCounted : kSenderRefused)},
+          {"@COOKIES@", std::string(policy.observe ? "" : kCookies)},
+          {"@OWN_PORT@", std::string(policy.observe ? "" : kOwnPortClosed)},
+          {"@DROP@", std::string(policy.observe ? kLetPass : "drop")},
+          {"@REFUSE@", std::string(policy.observe ? kLetPass : "reject with tcp reset")},
+          {"@PURPOSE@", std::string(policy.observe ? kPurposeOfObserving : kPurpose)}};
+}
+
+Substitutions rate_values() {
+  return {{"@STRANGER_RATE@", std::string(kStrangerRate)},
+          {"@INSIDE_SOURCE_RATE@", std::string(kInsideSourceRate)},
+          {"@INSIDE_RATE@", std::string(kInsideRate)},
+          {"@MAILER_RATE@", std::string(kMailerRate)}};
+}
+
+Substitutions settings_values(const Settings& settings) {
+  return {{"@QUEUE@", queue_statement(settings)},
           {"@EXTERNAL_PORT@", std::to_string(settings.proxy_ports[0])},
-          {"@INTERNAL_PORT@", std::to_string(settings.proxy_ports[1])},
+          {"@INTERNAL_PORT@", std::to_string(settings.proxy_ports[1])}};
+}
+
+Substitutions set_values(const rules::Policy& policy) {
+  const SetElements sets = elements_of(policy);
+  return {{"@EXTERNAL_INTERFACES@", elements_line(sets.external_interfaces)},
+          {"@INTERNAL4@", elements_line(sets.internal4)},
+          {"@INTERNAL6@", elements_line(sets.internal6)},
           {"@MAILERS4@", elements_line(sets.mailers4)},
           {"@MAILERS6@", elements_line(sets.mailers6)},
-          {"@EXTERNAL_INTERFACES@", elements_line(sets.external_interfaces)}};
+          {"@PUBLISHED4@", elements_line(sets.published4)},
+          {"@PUBLISHED6@", elements_line(sets.published6)}};
 }
 
 // What becomes of flows that nobody judged, or that went past the proxy.
@@ -350,9 +541,8 @@ std::string undecided_and_guard(const rules::Policy& policy, const Settings& set
   return text;
 }
 
-}  // namespace
-
-std::string install_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
+std::string table_text(std::string_view begin, const rules::Policy& policy,
+                       const Settings& settings, QueueForm form) {
   std::string text;
   text += kHead;
   text += kClassify;
@@ -360,15 +550,47 @@ std::string install_ruleset(const rules::Policy& policy, const Settings& setting
   text += kDivert;
   text += undecided_and_guard(policy, settings);
   text += kTail;
+  fill_in(text, {{"@BEGIN@", std::string(begin)}});
+  fill_in(text, policy_values(policy));
+  fill_in(text, rate_values());
   fill_in(text, mark_values(settings));
-  fill_in(text, table_values(policy, settings));
+  fill_in(text, settings_values(settings));
+  fill_in(text, set_values(policy));
   return text;
 }
 
-std::string update_ruleset(const rules::Policy& policy) {
-  const SetElements sets = elements_of(policy);
-  return refill("external_interfaces", sets.external_interfaces) +
-         refill("mailers4", sets.mailers4) + refill("mailers6", sets.mailers6);
+struct SetNames {
+  const char* v4;
+  const char* v6;
+};
+
+SetNames names_of(HeldFor cause) {
+  return cause == HeldFor::guessing ? SetNames{"barred4", "barred6"}
+                                    : SetNames{"repeat_offenders4", "repeat_offenders6"};
+}
+
+}  // namespace
+
+std::string install_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
+  return table_text(kReplace, policy, settings, form);
+}
+
+std::string update_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
+  return table_text(kRefill, policy, settings, form);
+}
+
+std::string hold_ruleset(std::span<const HeldSource> sources) {
+  std::string text;
+  for (const HeldSource& held : sources) {
+    const SetNames names = names_of(held.cause);
+    const std::string set = held.source.is_v4() ? names.v4 : names.v6;
+    const std::string source = rules::stranger_of(held.source).to_string();
+    const std::string in_set = " element inet postern " + set + " { " + source;
+    // To add what is there changes nothing, to delete what is not there fails.
+    text += "add" + in_set + " }\ndelete" + in_set + " }\nadd" + in_set + " timeout " +
+            std::to_string(held.duration.count()) + "s }\n";
+  }
+  return text;
 }
 
 std::string remove_ruleset() {
@@ -381,10 +603,10 @@ std::string probe_ruleset(std::string_view table) {
          "\t\tmeta mark 0xffffffff queue flags bypass,fanout to 65534-65535\n\t}\n}\n";
 }
 
-std::string xtables_queue_ruleset(const rules::Policy& policy, const Settings& settings) {
+std::string xtables_queue_ruleset(const Settings& settings) {
   std::string text(kXtables);
   fill_in(text, mark_values(settings));
-  fill_in(text, {{"@QUEUE@", xtables_queue_arguments(policy, settings)}});
+  fill_in(text, {{"@QUEUE@", xtables_queue_arguments(settings)}});
   return text;
 }
 

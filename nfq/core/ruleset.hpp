@@ -3,11 +3,14 @@
 // Threads:  pure.
 // Observe:  with Policy::observe nothing is refused, in every chain but `shield`, and also while
 //           posternd does not run, whatever on_failure says.
-// Why not:  no names of interfaces or addresses in rules, only in sets, so that a reload touches
-//           sets and neither chains nor counters.
+// Why not:  no names of interfaces or addresses in rules, only in sets: there may be hundreds, and a
+//           packet is looked up in a set at the same cost.
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,8 +29,32 @@ enum class QueueForm : std::uint8_t { nft, xtables };
 // One transaction that replaces whatever a crash left behind.
 [[nodiscard]] std::string install_ruleset(const rules::Policy& policy, const Settings& settings,
                                           QueueForm form);
-// One transaction that refills the sets of an installed table.
-[[nodiscard]] std::string update_ruleset(const rules::Policy& policy);
+// One transaction that refills the sets and exchanges the rules of an installed table. Counters, and
+// the sources that are held, stay as they are.
+[[nodiscard]] std::string update_ruleset(const rules::Policy& policy, const Settings& settings,
+                                         QueueForm form);
+
+// The counters of packets that the kernel kept back by itself, each packet in one of them.
+inline constexpr std::array kDropCounters{"flooded",     "repeat_offenders", "barred",
+                                          "excess",      "unplain",          "own_source",
+                                          "fail_closed", "leaked",           "direct"};
+
+// The sets whose elements come and go without a reload.
+inline constexpr std::array kDynamicSets{"barred4",           "barred6",       "repeat_offenders4",
+                                         "repeat_offenders6", "inside_rates4", "inside_rates6"};
+
+// What the kernel shall refuse a source for by itself. guessing: at the mailers. offending: at
+// all that is no mailer.
+enum class HeldFor : std::uint8_t { guessing, offending };
+
+struct HeldSource {
+  HeldFor cause = HeldFor::offending;
+  rules::IpAddress source;  // IPv6: its /64 is held
+  std::chrono::seconds duration{};
+};
+
+// One transaction; a source that is held already is held anew.
+[[nodiscard]] std::string hold_ruleset(std::span<const HeldSource> sources);
 // Succeeds also where there is nothing to remove.
 [[nodiscard]] std::string remove_ruleset();
 // Asks the kernel for the queue statement in a table of the given name; to be checked, not applied.
@@ -36,7 +63,6 @@ enum class QueueForm : std::uint8_t { nft, xtables };
 inline constexpr const char* kXtablesChain = "POSTERN";
 // The same text for both families, for `--noflush`: makes the chain or empties and refills it. The
 // jump to it is not in the text, because iptables-restore cannot add "if it is not there yet".
-[[nodiscard]] std::string xtables_queue_ruleset(const rules::Policy& policy,
-                                                const Settings& settings);
+[[nodiscard]] std::string xtables_queue_ruleset(const Settings& settings);
 
 }  // namespace postern::nfq

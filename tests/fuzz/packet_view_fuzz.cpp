@@ -38,8 +38,10 @@ void check_decision(std::span<const std::uint8_t> octets) {
   constexpr std::uint32_t kMark = 0x01abcdef;
   static const rules::Policy kPolicy;
   const auto packet = parse_tcp_packet(octets);
+  const testing_support::BarredSources nobody;
+  rules::SourceRates rates;
   const auto decision =
-      decide_packet(kPolicy, testing_support::BarredSources(), octets, kMark, kField);
+      decide_packet(kPolicy, {.filter = nobody, .rates = rates, .now = {}}, octets, kMark, kField);
   require((decision.mark & kField.foreign_bits()) == (kMark & kField.foreign_bits()),
           "foreign bits stay");
   require(packet || decision.verdict == PacketVerdict::drop, "what cannot be read is dropped");

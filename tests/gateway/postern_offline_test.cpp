@@ -377,8 +377,8 @@ TEST_F(Postern, RulesetIsWhatNftReadsWithTheRestInComments) {
 # and ip6tables-restore, and a jump from PREROUTING to POSTERN in table mangle:
 #   *mangle
 #   :POSTERN - [0:0]
-#   -A POSTERN -m mark --mark 0x01000000/0xff000000 -j NFQUEUE --queue-balance 25:26
-#   -A POSTERN -m mark --mark 0x02000000/0xff000000 -j NFQUEUE --queue-balance 25:26
+#   -A POSTERN -m mark --mark 0x01000000/0xff000000 -j NFQUEUE --queue-balance 25:26 --queue-bypass
+#   -A POSTERN -m mark --mark 0x02000000/0xff000000 -j NFQUEUE --queue-balance 25:26 --queue-bypass
 #   COMMIT
 )";
   EXPECT_TRUE(ruleset.out.ends_with(comments)) << ruleset.out;

@@ -164,7 +164,7 @@ const Tampering kTamperings[]{
     {"DeleteTable", "nft delete table inet postern", "table", "the table is gone"},
     {"DeleteARule",
      "nft delete rule inet postern guard handle $(nft -a list chain inet postern guard | "
-     "sed -n 's/.*jump from_outside # handle //p')",
+     "sed -n 's/.*jump past_proxy # handle //p')",
      "table", "chain guard: rules: "},
     {"InsertAnAccept", "nft insert rule inet postern guard accept", "table",
      "chain guard: rules: "},

@@ -1,11 +1,13 @@
 // Firewall, policy routing and queue on the kernel, in a network of the test's own.
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -15,7 +17,7 @@
 #include "nfq/firewall.hpp"
 #include "nfq/policy_route.hpp"
 #include "nfq/queue.hpp"
-#include "tests/nfq/private_network.hpp"
+#include "tests/nfq/datapath_fixture.hpp"
 #include "tests/support/barred_sources.hpp"
 
 namespace postern::nfq {
@@ -24,31 +26,20 @@ namespace {
 using namespace test;
 using Net = PrivateNetwork;
 
-rules::Policy example_policy(const char* another_mailer = nullptr) {
-  rules::Policy policy;
-  policy.external_interfaces = {"wan0"};
-  policy.internal_networks.add(rules::Prefix::parse("203.0.113.0/24").value());
-  policy.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
-  rules::Mailer mailer;
-  mailer.name = "mx1";
-  mailer.addresses = {rules::IpAddress::parse(Net::kMailer4).value(),
-                      rules::IpAddress::parse(Net::kMailer6).value()};
-  if (another_mailer != nullptr) {
-    mailer.addresses.push_back(rules::IpAddress::parse(another_mailer).value());
-  }
-  policy.add_mailer(mailer);
-  return policy;
-}
-
 class RecordingSink : public rules::EventSink {
  public:
   void on_event(const rules::Ends& ends, const rules::Event& event) override {
-    const auto& decision = std::get<rules::FlowDecided>(event).decision;
+    if (!std::holds_alternative<rules::FlowDecided>(event)) {
+      return;
+    }
+    const auto& [decision, mac] = std::get<rules::FlowDecided>(event);
+    sent_by = mac;
     events.push_back(ends.client.address.to_string() + " " + ends.server.address.to_string() + " " +
                      rules::to_label(decision.verdict) + " " +
                      std::string(rules::label(decision.reason)));
   }
   std::vector<std::string> events;
+  std::optional<rules::MacAddress> sent_by;  // of the last one
 };
 
 std::size_t count_of(const std::string& text, const std::string& word) {
@@ -57,16 +48,6 @@ std::size_t count_of(const std::string& text, const std::string& word) {
     ++count;
   }
   return count;
-}
-
-std::map<std::string, std::uint64_t> packet_counters() {
-  std::map<std::string, std::uint64_t> packets;
-  const auto counters = kernel_counters();
-  EXPECT_TRUE(counters) << counters.error();
-  for (const auto& counter : counters.value_or(std::vector<KernelCounter>{})) {
-    packets[counter.name] = counter.packets;
-  }
-  return packets;
 }
 
 // Everything that a start leaves in the kernel.
@@ -184,6 +165,65 @@ TEST_F(Datapath, RefillsItsSetsAndKeepsItsCounters) {
             std::string::npos);
 }
 
+TEST_F(Datapath, ExchangesWhatDependsOnChoicesAndKeepsWhoIsHeld) {
+  start();
+  rules::Policy policy = example_policy();
+  for (int i = 0; i < 2; ++i) {  // the second time they are there
+    const HeldSource held[] = {
+        {HeldFor::offending, rules::IpAddress::parse(Net::kStranger4).value(),
+         std::chrono::hours(1)},
+        {HeldFor::offending, rules::IpAddress::parse(Net::kStranger6).value(),
+         std::chrono::hours(1)},
+        {HeldFor::guessing, rules::IpAddress::parse(Net::kStranger4).value(),
+         std::chrono::hours(1)}};
+    const auto done = firewall_->hold(held);
+    ASSERT_TRUE(done) << done.error();
+  }
+  const std::string senders = "nft list chain inet postern unqueued_inside";
+  EXPECT_EQ(count_of(run_or_throw(senders), "goto let_pass"), 3U);
+  policy.unmanaged_sender = rules::Tolerance::drop;
+  const auto updated = firewall_->update(policy);
+  ASSERT_TRUE(updated) << updated.error();
+  EXPECT_EQ(count_of(run_or_throw(senders), "goto let_pass"), 2U);
+  for (const auto& [set, element] : {std::pair{"repeat_offenders4", "198.51.100.2 timeout"},
+                                     std::pair{"repeat_offenders6", "2001:db8:1:: timeout"},
+                                     std::pair{"barred4", "198.51.100.2 timeout"}}) {
+    const std::string text = run_or_throw("nft list set inet postern " + std::string(set));
+    EXPECT_EQ(count_of(text, element), 1U) << text;
+  }
+}
+
+// What comes from them is not shown to the packet policy any more.
+TEST_F(Datapath, RefusesHeldSourcesInTheKernel) {
+  start();
+  const auto v4 = rules::IpAddress::parse(Net::kStranger4).value();
+  const auto v6 = rules::IpAddress::parse("2001:db8:1::77").value();  // another of the same /64
+  const auto hour = std::chrono::hours(1);
+  const HeldSource offending[] = {{HeldFor::offending, v4, hour}, {HeldFor::offending, v6, hour}};
+  ASSERT_TRUE(firewall_->hold(offending));
+  for (const char* unmanaged : {Net::kUnmanaged4, Net::kUnmanaged6}) {
+    EXPECT_EQ(attempt_from_outside(unmanaged)->outcome(300), ETIMEDOUT) << unmanaged;
+  }
+  EXPECT_EQ(packet_counters().at("queued"), 0U);
+  EXPECT_GE(packet_counters().at("repeat_offenders"), 2U);
+  for (const char* mailer : {Net::kMailer4, Net::kMailer6}) {
+    const auto attempt = attempt_from_outside(mailer);
+    judge(sink_.events.size() + 1);
+  }
+  EXPECT_EQ(sink_.events,
+            (std::vector<std::string>{"198.51.100.2 203.0.113.25 divert_external none",
+                                      "2001:db8:1::2 2001:db8:2::25 divert_external none"}))
+      << "the mailers stay open to them";
+  const HeldSource guessing[] = {{HeldFor::guessing, v4, hour}, {HeldFor::guessing, v6, hour}};
+  ASSERT_TRUE(firewall_->hold(guessing));
+  const auto queued = packet_counters().at("queued");
+  for (const char* mailer : {Net::kMailer4, Net::kMailer6}) {
+    EXPECT_EQ(attempt_from_outside(mailer)->outcome(), ECONNREFUSED) << mailer;
+  }
+  EXPECT_EQ(packet_counters().at("barred"), 2U);
+  EXPECT_EQ(packet_counters().at("queued"), queued);
+}
+
 TEST_F(Datapath, SaysWhyAnUpdateFails) {
   const auto updated = Firewall(Settings{}, QueueForm::xtables).update(example_policy());
   ASSERT_FALSE(updated);
@@ -208,7 +248,7 @@ std::string installed_chains(QueueForm form) {
                                       : "nft -s list chain inet postern judge";
   return run_or_throw(
       "set -e; nft -s list chain inet postern undecided; nft -s list chain inet postern guard; "
-      "nft -s list chain inet postern from_outside; " +
+      "nft -s list chain inet postern refused; " +
       queue_steps);
 }
 
@@ -224,8 +264,6 @@ TEST_F(Datapath, SwitchesItsChainsWithObserveAndBackAgain) {
   const std::string lax = installed_chains(firewall_->form());
   EXPECT_EQ(count_of(lax, "drop"), 0U) << lax;
   EXPECT_EQ(count_of(lax, "reject"), 0U) << lax;
-  const std::size_t queues = firewall_->form() == QueueForm::xtables ? 4U : 1U;
-  EXPECT_EQ(count_of(lax, "bypass"), queues) << lax;
   ASSERT_TRUE(firewall_->update(observing(example_policy("203.0.113.99"))));
   EXPECT_EQ(installed_chains(firewall_->form()), lax) << "only the sets have changed";
   ASSERT_TRUE(firewall_->update(example_policy()));
@@ -291,45 +329,15 @@ TEST_F(Datapath, AnswersForUnmanagedHostsWithAReset) {
   EXPECT_EQ(sink_.events, (std::vector<std::string>{
                               "198.51.100.2 203.0.113.26 reject unmanaged_destination",
                               "2001:db8:1::2 2001:db8:2::26 reject unmanaged_destination"}));
-  EXPECT_EQ(packet_counters().at("rejected"), 2U);
   EXPECT_EQ(queue_->statistics().packets, 2U);
   EXPECT_EQ(queue_->statistics().verdict_errors, 0U);
+  std::string link_address;
+  network_->outside([&] {
+    link_address = run_or_throw("ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\) .*/\\1/'");
+  });
+  ASSERT_TRUE(sink_.sent_by);
+  EXPECT_EQ(fmt::format("{:02x}\n", fmt::join(*sink_.sent_by, ":")), link_address);
 }
-
-// A listener like the proxy's.
-class TransparentListener {
- public:
-  TransparentListener(const std::string& address, std::uint16_t port) {
-    const auto bound = socket_address(address, port);
-    const bool is_v4 = bound.storage.ss_family == AF_INET;
-    const int on = 1;
-    fd_ = ::socket(bound.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(::setsockopt(fd_, is_v4 ? SOL_IP : SOL_IPV6,
-                           is_v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof(on)),
-              0);
-    EXPECT_EQ(::bind(fd_, bound.get(), bound.length), 0);
-    EXPECT_EQ(::listen(fd_, 8), 0);
-  }
-  ~TransparentListener() { ::close(fd_); }
-  TransparentListener(const TransparentListener&) = delete;
-  TransparentListener& operator=(const TransparentListener&) = delete;
-
-  // The octets of the local address of the next accepted connection, empty if there is none.
-  [[nodiscard]] SocketAddress accepted_at(int milliseconds = 5000) const {
-    SocketAddress local;
-    pollfd event{.fd = fd_, .events = POLLIN, .revents = 0};
-    if (::poll(&event, 1, milliseconds) == 1) {
-      const int connection = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-      local.length = sizeof(local.storage);
-      ::getsockname(connection, reinterpret_cast<sockaddr*>(&local.storage), &local.length);
-      ::close(connection);
-    }
-    return local;
-  }
-
- private:
-  int fd_ = -1;
-};
 
 bool is_same(const SocketAddress& left, const SocketAddress& right) {
   return left.length == right.length &&
@@ -368,8 +376,10 @@ TEST_F(Datapath, FailsClosedWithoutAQueue) {
   for (const char* to : {Net::kMailer4, Net::kMailer6, Net::kUnmanaged4, Net::kUnmanaged6}) {
     EXPECT_EQ(attempt_from_outside(to)->outcome(300), ETIMEDOUT) << to;
   }
-  EXPECT_GE(packet_counters().at("queued"), 4U);
-  EXPECT_EQ(packet_counters().at("failed_open"), 0U);
+  const auto counters = packet_counters();
+  EXPECT_GE(counters.at("queued"), 4U);
+  EXPECT_EQ(counters.at("fail_closed"), counters.at("queued"));
+  EXPECT_EQ(counters.at("failed_open"), 0U);
 }
 
 // Nobody lives inside: what is let through is seen by the counters only.
@@ -410,11 +420,22 @@ TEST_F(Datapath, ShieldsTheProxysOwnPorts) {
   EXPECT_GE(packet_counters().at("direct"), 2U);
 }
 
-TEST_F(Datapath, LeavesTheRoutersOwnAddressAlone) {
+// A mail server on the router, behind its own address.
+TEST_F(Datapath, ClosesTheRoutersOwnPortToTheOutsideAlone) {
   start();
-  EXPECT_EQ(attempt_from_outside("198.51.100.1")->outcome(), ECONNREFUSED);
-  EXPECT_EQ(Attempt("198.51.100.1", 25).outcome(), ECONNREFUSED);
-  EXPECT_EQ(packet_counters().at("queued"), 0U);
+  for (const char* own : {"198.51.100.1", "2001:db8:1::1"}) {
+    const TransparentListener server(own, 25);
+    EXPECT_EQ(Attempt(own, 25).outcome(), 0) << "the router's own mail";
+    const auto attempt = attempt_from_outside(own);
+    judge(sink_.events.size() + 1);
+    EXPECT_EQ(attempt->outcome(), ECONNREFUSED) << own;
+  }
+  EXPECT_EQ(sink_.events,
+            (std::vector<std::string>{"198.51.100.2 198.51.100.1 reject unmanaged_destination",
+                                      "2001:db8:1::2 2001:db8:1::1 reject unmanaged_destination"}));
+  network_->send_from_outside(ipv4(Net::kStranger4, "198.51.100.1", tcp(40000, 25, kAck)));
+  network_->send_from_outside(ipv6(Net::kStranger6, "2001:db8:1::1", tcp(40000, 25, kAck)));
+  EXPECT_EQ(packet_counters().at("leaked"), 2U) << "of a connection older than the rules";
 }
 
 TEST_F(Datapath, JudgesPacketsWithOptionsAndExtensionHeaders) {
@@ -483,7 +504,7 @@ TEST_F(Datapath, KeepsTheMarkBitsOfOthers) {
   run_or_throw(R"(nft -f - <<'END'
 table inet other {
 	chain before { type filter hook prerouting priority -300; meta mark set 0x000000ab; }
-	chain after { type filter hook forward priority -300; meta mark 0x060000ab counter; }
+	chain after { type filter hook prerouting priority -149; meta mark 0x060000ab counter; }
 }
 END
 )");

@@ -4,6 +4,8 @@
 
 #include <ostream>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "tests/support/barred_sources.hpp"
 #include "tests/support/packet_builder.hpp"
@@ -38,7 +40,9 @@ Octets packet(const std::string& from, const std::string& to) {
 
 PacketDecision decide(const Octets& octets, Mark pending, const rules::Policy& policy,
                       const BarredSources& barred = {}) {
-  return decide_packet(policy, barred, octets, kField.set(kForeignBits, pending), kField);
+  rules::SourceRates rates;
+  return decide_packet(policy, {.filter = barred, .rates = rates, .now = {}}, octets,
+                       kField.set(kForeignBits, pending), kField);
 }
 
 struct Row {
@@ -120,6 +124,75 @@ TEST(PacketDecision, RejectsABarredSourceAtTheMailers) {
     EXPECT_EQ(kField.read(decision.mark), row.mark) << row.from;
     EXPECT_EQ(decision.flow.reason, row.reason) << row.from;
   }
+}
+
+// One packet after the other from one source, all at once; the first that differs from the one
+// before.
+struct Change {
+  std::size_t packets_before = 0;
+  PacketDecision decision;
+};
+
+Change change_of(const Octets& octets, Mark pending, const rules::Policy& policy) {
+  const BarredSources nobody;
+  rules::SourceRates rates;
+  const auto decide_one = [&] {
+    return decide_packet(policy, {.filter = nobody, .rates = rates, .now = {}}, octets,
+                         kField.set(kForeignBits, pending), kField);
+  };
+  const PacketDecision first = decide_one();
+  for (std::size_t i = 1; i < 10'000; ++i) {
+    PacketDecision next = decide_one();
+    if (next.flow != first.flow) {
+      return {.packets_before = i, .decision = std::move(next)};
+    }
+  }
+  return {.packets_before = 10'000, .decision = first};
+}
+
+TEST(PacketDecision, AnswersASourceThatIsRefusedTooOftenNoMore) {
+  for (const char* from : {"198.51.100.2", "2001:db8:1::2"}) {
+    const char* to = from[0] == '1' ? "203.0.113.26" : "2001:db8:2::26";
+    const Change change = change_of(packet(from, to), Mark::pending_external, example_policy());
+    EXPECT_EQ(change.packets_before, static_cast<std::size_t>(rules::SourceRates::Limits().burst));
+    EXPECT_EQ(change.decision.verdict, PacketVerdict::drop);
+    EXPECT_EQ(change.decision.flow.reason, rules::Reason::rate_limited);
+    EXPECT_EQ(change.decision.flow.direction, rules::FlowDirection::inbound);
+  }
+}
+
+TEST(PacketDecision, NeverLimitsWhatIsNotRefused) {
+  for (const auto& [from, to, pending] :
+       {std::tuple{"198.51.100.2", "203.0.113.25", Mark::pending_external},
+        std::tuple{"203.0.113.7", "203.0.113.25", Mark::pending_internal},
+        std::tuple{"203.0.113.25", "198.51.100.2", Mark::pending_internal},
+        std::tuple{"203.0.113.7", "198.51.100.2", Mark::pending_internal}}) {
+    EXPECT_EQ(change_of(packet(from, to), pending, example_policy()).packets_before, 10'000U)
+        << from << " to " << to;
+  }
+}
+
+std::size_t repeat_offences(const char* from, Mark pending) {
+  const BarredSources nobody;
+  rules::SourceRates rates;
+  rules::Policy policy = example_policy();
+  policy.unmanaged_sender = rules::Tolerance::reject;
+  const char* to = pending == Mark::pending_external ? "203.0.113.26" : "198.51.100.2";
+  std::size_t count = 0;
+  for (int i = 0; i < 181; ++i) {
+    count += decide_packet(policy, {.filter = nobody, .rates = rates, .now = {}}, packet(from, to),
+                           kField.set(kForeignBits, pending), kField)
+                     .source_is_repeat_offender
+                 ? 1U
+                 : 0U;
+  }
+  return count;
+}
+
+// From inside a set of the kernel holds the rate of each source already.
+TEST(PacketDecision, FindsRepeatOffendersOutside) {
+  EXPECT_EQ(repeat_offences("198.51.100.2", Mark::pending_external), 1U);
+  EXPECT_EQ(repeat_offences("203.0.113.7", Mark::pending_internal), 0U);
 }
 
 struct BadRow {

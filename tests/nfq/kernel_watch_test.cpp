@@ -108,13 +108,13 @@ const Tampering kTableTamperings[]{
     {"Table", "nft delete table inet postern", "the table is gone"},
     {"Chain", "nft flush chain inet postern guard", "chain guard: rules: 0 where "},
     {"OneRule",
-     "handle=$(nft -a list chain inet postern guard | sed -n 's/.*jump from_outside # handle "
+     "handle=$(nft -a list chain inet postern guard | sed -n 's/.*jump past_proxy # handle "
      "//p')\n"
      "nft delete rule inet postern guard handle $handle",
      "chain guard: rules: "},
     {"AnAccept", "nft insert rule inet postern guard accept", "chain guard: rules: "},
     {"AnotherRule",
-     "handle=$(nft -a list chain inet postern guard | sed -n 's/.*jump from_outside # handle "
+     "handle=$(nft -a list chain inet postern guard | sed -n 's/.*jump past_proxy # handle "
      "//p')\n"
      "nft replace rule inet postern guard handle $handle tcp dport 26 accept",
      "chain guard: a rule is another"},

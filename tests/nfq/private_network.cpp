@@ -40,16 +40,25 @@ ip route add default via 198.51.100.1
 ip -6 route add default via 2001:db8:1::1
 )";
 
+constexpr const char* kInside = R"(
+ip link set lo up
+ip address add 203.0.113.7/32 dev lan1
+ip address add 2001:db8:2::7/128 dev lan1 nodad
+ip link set lan1 up
+ip route add 203.0.113.1 dev lan1
+ip -6 route add 2001:db8:2::1 dev lan1
+ip route add default via 203.0.113.1
+ip -6 route add default via 2001:db8:2::1
+)";
+
 constexpr const char* kRouter = R"(
 ip link set lo up
 ip address add 198.51.100.1/24 dev wan0
 ip address add 2001:db8:1::1/64 dev wan0 nodad
 ip link set wan0 up
-ip link add lan0 type veth peer name lan1
 ip address add 203.0.113.1/24 dev lan0
 ip address add 2001:db8:2::1/64 dev lan0 nodad
 ip link set lan0 up
-ip link set lan1 up
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 )";
 
@@ -66,28 +75,41 @@ std::string run_or_throw(const std::string& shell_command) {
 PrivateNetwork::PrivateNetwork() {
   before_ = current_namespace();
   outside_ = new_namespace();
+  inside_ = new_namespace();
   router_ = new_namespace();
+  const std::string ours = "/proc/" + std::to_string(::getpid()) + "/fd/";
   run_or_throw(
       "ip link add wan0 type veth peer name eth0\n"
-      "ip link set eth0 netns /proc/" +
-      std::to_string(::getpid()) + "/fd/" + std::to_string(outside_));
+      "ip link add lan0 type veth peer name lan1\n"
+      "ip link set eth0 netns " +
+      ours + std::to_string(outside_) + "\nip link set lan1 netns " + ours +
+      std::to_string(inside_));
   outside([&] {
     run_or_throw(kOutside);
-    raw4_ = must(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "raw socket");
-    raw6_ = must(::socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "raw socket");
+    outside_sockets_ = open_raw_sockets();
+  });
+  in(inside_, [&] {
+    run_or_throw(kInside);
+    inside_sockets_ = open_raw_sockets();
   });
   run_or_throw(kRouter);
 }
 
 PrivateNetwork::~PrivateNetwork() {
   ::setns(before_, CLONE_NEWNET);
-  for (const int fd : {before_, router_, outside_, raw4_, raw6_}) {
+  for (const int fd : {before_, router_, outside_, inside_, outside_sockets_.v4,
+                       outside_sockets_.v6, inside_sockets_.v4, inside_sockets_.v6}) {
     ::close(fd);
   }
 }
 
-void PrivateNetwork::outside(const std::function<void()>& step) const {
-  must(::setns(outside_, CLONE_NEWNET), "setns");
+PrivateNetwork::RawSockets PrivateNetwork::open_raw_sockets() {
+  return {.v4 = must(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "raw socket"),
+          .v6 = must(::socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "raw socket")};
+}
+
+void PrivateNetwork::in(int name_space, const std::function<void()>& step) const {
+  must(::setns(name_space, CLONE_NEWNET), "setns");
   try {
     step();
   } catch (...) {
@@ -97,7 +119,7 @@ void PrivateNetwork::outside(const std::function<void()>& step) const {
   must(::setns(router_, CLONE_NEWNET), "setns");
 }
 
-void PrivateNetwork::send_from_outside(const Octets& packet) const {
+void PrivateNetwork::send(const RawSockets& sockets, const Octets& packet) {
   const bool is_v4 = packet[0] >> 4U == 4;
   const std::span<const std::uint8_t> octets(packet);
   rules::IpAddress to;
@@ -111,7 +133,7 @@ void PrivateNetwork::send_from_outside(const Octets& packet) const {
     to = rules::IpAddress(bytes);
   }
   const auto address = socket_address(to.to_string(), 0);
-  must(static_cast<int>(::sendto(is_v4 ? raw4_ : raw6_, packet.data(), packet.size(), 0,
+  must(static_cast<int>(::sendto(is_v4 ? sockets.v4 : sockets.v6, packet.data(), packet.size(), 0,
                                  address.get(), address.length)),
        "sendto");
 }

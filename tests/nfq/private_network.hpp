@@ -1,6 +1,6 @@
-// Two network namespaces without names, which end with the program: the router, where the test's
-// thread is, and the outside, joined by a veth pair (wan0 and eth0). The router has an inside, too,
-// but nobody lives there.
+// Three network namespaces without names, which end with the program: the router, where the test's
+// thread is, and the outside and the inside, joined to it by veth pairs (wan0 and eth0, lan0 and lan1).
+// No host inside answers, but packets can be sent from there, all by way of the router.
 // Errors:   std::runtime_error, std::system_error.   Needs root.
 #pragma once
 
@@ -24,9 +24,10 @@ class PrivateNetwork {
   PrivateNetwork& operator=(const PrivateNetwork&) = delete;
 
   // Runs something, for example the opening of a socket, as if outside.
-  void outside(const std::function<void()>& step) const;
+  void outside(const std::function<void()>& step) const { in(outside_, step); }
   // Sends packets with an IP header of their own from outside.
-  void send_from_outside(const Octets& packet) const;
+  void send_from_outside(const Octets& packet) const { send(outside_sockets_, packet); }
+  void send_from_inside(const Octets& packet) const { send(inside_sockets_, packet); }
 
   static constexpr const char* kStranger4 = "198.51.100.2";
   static constexpr const char* kStranger6 = "2001:db8:1::2";
@@ -36,11 +37,21 @@ class PrivateNetwork {
   static constexpr const char* kUnmanaged6 = "2001:db8:2::26";
 
  private:
+  struct RawSockets {
+    int v4 = -1;
+    int v6 = -1;
+  };
+  static RawSockets open_raw_sockets();
+  static void send(const RawSockets& sockets, const Octets& packet);
+  // Runs something in another namespace; the thread is then back on the router.
+  void in(int name_space, const std::function<void()>& step) const;
+
   int before_ = -1;
   int router_ = -1;
   int outside_ = -1;
-  int raw4_ = -1;
-  int raw6_ = -1;
+  int inside_ = -1;
+  RawSockets outside_sockets_;
+  RawSockets inside_sockets_;
 };
 
 // A socket on its way to a server.

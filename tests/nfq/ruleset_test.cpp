@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -15,19 +16,23 @@ rules::IpAddress ip(const char* text) {
   return rules::IpAddress::parse(text).value();
 }
 
-rules::Mailer mailer(rules::MailerId id, std::vector<rules::IpAddress> addresses) {
+rules::Mailer mailer(rules::MailerId id, std::vector<rules::IpAddress> addresses,
+                     std::vector<rules::IpAddress> published_as = {}) {
   rules::Mailer mailer;
   mailer.id = id;
   mailer.name = "mx" + std::to_string(id);
   mailer.addresses = std::move(addresses);
+  mailer.published_as = std::move(published_as);
   return mailer;
 }
 
 rules::Policy example_policy() {
   rules::Policy policy;
   policy.external_interfaces = {"wan0", "ppp*"};
+  policy.internal_networks.add(rules::Prefix::parse("203.0.113.0/24").value());
+  policy.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
   policy.add_mailer(mailer(1, {ip("203.0.113.25"), ip("2001:db8:2::25")}));
-  policy.add_mailer(mailer(2, {ip("203.0.113.24")}));
+  policy.add_mailer(mailer(2, {ip("203.0.113.24")}, {ip("198.51.100.1"), ip("2001:db8:1::1")}));
   return policy;
 }
 
@@ -60,61 +65,116 @@ TEST(Ruleset, FailsOpenWithTheQueueInXtables) {
                           .on_failure = OnFailure::open};
   expect_golden("open-xtables.nft",
                 install_ruleset(example_policy(), settings, QueueForm::xtables));
-  expect_golden("open-xtables.rules", xtables_queue_ruleset(example_policy(), settings));
+  expect_golden("open-xtables.rules", xtables_queue_ruleset(settings));
 }
 
-TEST(Ruleset, QueuesWithoutBypassWhereItFailsClosed) {
-  expect_golden("closed-xtables.rules", xtables_queue_ruleset(example_policy(), {}));
+TEST(Ruleset, HandsOnWhatNobodyJudgesSoThatItIsCounted) {
+  expect_golden("closed-xtables.rules", xtables_queue_ruleset({}));
 }
 
 TEST(Ruleset, RefusesNothingWhereItOnlyObserves) {
   rules::Policy policy = example_policy();
   policy.observe = true;
   expect_golden("observe-nft.nft", install_ruleset(policy, {}, QueueForm::nft));
-  expect_golden("observe-xtables.rules", xtables_queue_ruleset(policy, {}));
-  // Whatever on_failure says; and no word of refusing but in the shield of the proxy's own ports.
+  // Whatever on_failure and the other choices say; and no word of refusing but in the shield of the
+  // proxy's own ports.
+  policy.unmanaged_sender = rules::Tolerance::drop;
   const Settings open{.on_failure = OnFailure::open};
   for (const Settings& settings : {Settings{}, open}) {
-    const std::string text = install_ruleset(policy, settings, QueueForm::nft);
-    EXPECT_EQ(text.find(" reject with"), std::string::npos) << text;
-    const std::string shield = " counter name direct drop\n";
-    EXPECT_EQ(text.find(" drop\n") + std::string(" drop\n").size(),
-              text.find(shield) + shield.size())
-        << text;
-    EXPECT_NE(text.find("queue flags bypass to 25"), std::string::npos) << text;
+    for (const std::string& text : {install_ruleset(policy, settings, QueueForm::nft),
+                                    update_ruleset(policy, settings, QueueForm::nft)}) {
+      EXPECT_EQ(text.find(" reject with"), std::string::npos) << text;
+      const std::string shield = " counter name direct drop\n";
+      EXPECT_EQ(text.find(" drop\n") + std::string(" drop\n").size(),
+                text.find(shield) + shield.size())
+          << text;
+    }
   }
 }
 
-TEST(Ruleset, UpdatesNothingButSets) {
-  expect_golden("update.nft", update_ruleset(example_policy()));
+// The part that begins with the table.
+std::string table_of(const std::string& text) {
+  return text.substr(text.find("table inet postern {"));
+}
+
+TEST(Ruleset, UpdatesToTheTableThatItInstallsAndKeepsWhatIsHeldAndCounted) {
+  const std::string update = update_ruleset(example_policy(), {}, QueueForm::nft);
+  EXPECT_EQ(table_of(update), table_of(install_ruleset(example_policy(), {}, QueueForm::nft)));
+  expect_golden("update.nft", update.substr(0, update.find("table inet postern {")));
+}
+
+struct ChoiceRow {
+  rules::Tolerance translated_source;
+  rules::Tolerance unmanaged_sender;
+  bool drops_translated;
+  bool drops_senders;
+};
+
+// Of a chain, from its head to its end.
+std::string chain_of(const std::string& text, const std::string& name) {
+  const std::size_t at = text.find("\tchain " + name + " {\n");
+  return text.substr(at, text.find("\n\t}\n", at) - at);
+}
+
+TEST(Ruleset, SaysOfFlowsThatAreTooManyWhatThePolicySays) {
+  using enum rules::Tolerance;
+  for (const ChoiceRow& row :
+       {ChoiceRow{reject, count, true, false}, ChoiceRow{drop, reject, true, true},
+        ChoiceRow{count, drop, false, true}}) {
+    rules::Policy policy = example_policy();
+    policy.translated_source = row.translated_source;
+    policy.unmanaged_sender = row.unmanaged_sender;
+    const auto text = install_ruleset(policy, {}, QueueForm::nft);
+    EXPECT_EQ(chain_of(text, "unqueued_stranger").find("@internal4") != std::string::npos,
+              row.drops_translated)
+        << text;
+    EXPECT_EQ(chain_of(text, "unqueued_inside").ends_with("\t\tcounter name excess drop"),
+              row.drops_senders)
+        << text;
+    EXPECT_EQ(chain_of(text, "unqueued_inside").ends_with("\t\tgoto let_pass"), !row.drops_senders)
+        << text;
+  }
 }
 
 TEST(Ruleset, LeavesEmptySetsEmpty) {
   rules::Policy policy;
   policy.external_interfaces = {"wan0"};
   policy.add_mailer(mailer(1, {ip("203.0.113.25")}));
-  EXPECT_EQ(update_ruleset(policy),
-            "flush set inet postern external_interfaces\n"
-            "add element inet postern external_interfaces { \"wan0\" }\n"
-            "flush set inet postern mailers4\n"
-            "add element inet postern mailers4 { 203.0.113.25 }\n"
-            "flush set inet postern mailers6\n");
+  const auto text = install_ruleset(policy, {}, QueueForm::nft);
+  EXPECT_NE(text.find("\tset mailers4 {\n\t\ttype ipv4_addr\n"
+                      "\t\telements = { 203.0.113.25 }\n\t}\n"
+                      "\tset mailers6 {\n\t\ttype ipv6_addr\n\t}\n"),
+            std::string::npos)
+      << text;
+}
+
+TEST(Ruleset, HoldsSourcesAnewWhetherTheyAreHeldOrNot) {
+  const HeldSource rows[] = {
+      {HeldFor::offending, ip("198.51.100.2"), std::chrono::seconds(600)},
+      {HeldFor::guessing, ip("2001:db8:1:2:3:4:5:6"), std::chrono::hours(1)},
+  };
+  EXPECT_EQ(hold_ruleset(rows),
+            "add element inet postern repeat_offenders4 { 198.51.100.2 }\n"
+            "delete element inet postern repeat_offenders4 { 198.51.100.2 }\n"
+            "add element inet postern repeat_offenders4 { 198.51.100.2 timeout 600s }\n"
+            "add element inet postern barred6 { 2001:db8:1:2:: }\n"
+            "delete element inet postern barred6 { 2001:db8:1:2:: }\n"
+            "add element inet postern barred6 { 2001:db8:1:2:: timeout 3600s }\n");
 }
 
 struct QueueRow {
   std::uint16_t count;
-  OnFailure on_failure;
   const char* want;
 };
 
 TEST(Ruleset, SpreadsOverTheQueuesOfAllWorkers) {
-  for (const auto& row : {QueueRow{1, OnFailure::closed, " queue to 25\n"},
-                          QueueRow{1, OnFailure::open, " queue flags bypass to 25\n"},
-                          QueueRow{3, OnFailure::closed, " queue flags fanout to 25-27\n"},
-                          QueueRow{3, OnFailure::open, " queue flags bypass,fanout to 25-27\n"}}) {
-    const Settings settings{.queue_count = row.count, .on_failure = row.on_failure};
-    const auto text = install_ruleset(example_policy(), settings, QueueForm::nft);
-    EXPECT_NE(text.find(row.want), std::string::npos) << row.want;
+  for (const auto& row : {QueueRow{1, " queue flags bypass to 25\n"},
+                          QueueRow{3, " queue flags bypass,fanout to 25-27\n"}}) {
+    for (const auto on_failure : {OnFailure::closed, OnFailure::open}) {
+      const Settings settings{.queue_count = row.count, .on_failure = on_failure};
+      const auto text = install_ruleset(example_policy(), settings, QueueForm::nft);
+      EXPECT_NE(text.find(row.want), std::string::npos) << row.want;
+    }
   }
 }
 
@@ -125,7 +185,6 @@ TEST(Ruleset, LeavesNoPlaceholder) {
         rules::Policy policy = example_policy();
         policy.observe = observe;
         const auto text = install_ruleset(policy, {.on_failure = on_failure}, form);
-        EXPECT_EQ(text.find('@' + std::string("M")), std::string::npos);
         for (std::size_t at = text.find('@'); at != std::string::npos;
              at = text.find('@', at + 1)) {
           EXPECT_TRUE(std::islower(static_cast<unsigned char>(text[at + 1])))

@@ -1,0 +1,119 @@
+// Floods of SYNs: mail goes on, memory stays, and what came of the packets is counted.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "tests/netns/end_to_end.hpp"
+#include "tests/support/wait.hpp"
+
+namespace postern::testing {
+namespace {
+
+class Flood : public EndToEnd {
+ protected:
+  [[nodiscard]] std::int64_t kernel_counter(const char* name) const {
+    return posternd->counter("postern_kernel_packets_total", {{"counter", name}});
+  }
+
+  [[nodiscard]] Process start_flood(const std::string& seconds, const std::string& sources,
+                                    const std::vector<std::string>& targets) const {
+    std::vector<std::string> command{
+        "/usr/bin/python3", std::string(POSTERN_TEST_SUPPORT) + "/syn_flood.py", seconds, sources};
+    command.insert(command.end(), targets.begin(), targets.end());
+    return lab.start(Side::outside, command);
+  }
+
+  [[nodiscard]] std::int64_t resident_kib() const {
+    std::ifstream status("/proc/" + std::to_string(posternd->process().pid()) + "/status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("VmRSS:")) {
+        return std::stoll(line.substr(6));
+      }
+    }
+    ADD_FAILURE() << "posternd has no VmRSS";
+    return 0;
+  }
+
+  [[nodiscard]] bool delivers(Side side, const char* to) {
+    Connection client = greeted(side, to);
+    const std::string reply = deliver(client, "user@script.example");
+    EXPECT_TRUE(reply.starts_with("250")) << client.transcript();
+    return reply.starts_with("250");
+  }
+};
+
+// With cookies there is nothing of a connection on the router before the client's ACK.
+TEST_F(Flood, ServesClientsByWayOfSynCookies) {
+  ASSERT_EQ(lab.run(Side::router, {"sysctl", "-qw", "net.ipv4.tcp_syncookies=2"}).status, 0);
+  start_scripted_server();
+  start_posternd();
+  std::int64_t cookies = 0;
+  for (const Family& family : kFamilies) {
+    for (const Side side : {Side::outside, Side::office}) {
+      EXPECT_TRUE(delivers(side, family.mx2)) << family.name;
+      EXPECT_GT(kernel_counter("cookies"), cookies) << "there was a socket before the ACK";
+      cookies = kernel_counter("cookies");
+    }
+  }
+  EXPECT_EQ(scripted->peers(), (std::vector<std::string>{kIpv4.stranger, kIpv4.office_client,
+                                                         kIpv6.stranger, kIpv6.office_client}));
+  EXPECT_EQ(posternd->counter("postern_sessions_total", {{"zone", "internal"}}), 2);
+  EXPECT_EQ(kernel_counter("leaked"), 0);
+}
+
+TEST_F(Flood, DelaysNoSessionAndTakesNoMemory) {
+  start_scripted_server();
+  start_posternd();
+  EXPECT_TRUE(delivers(Side::outside, kIpv4.mx2));
+  const std::int64_t before = resident_kib();
+  // mx1 has no server here: what gets through the proxy's backlog ends there.
+  Process flood = start_flood(
+      "6", "2000", {kIpv4.unmanaged, kIpv6.unmanaged, kIpv4.mx1, kIpv6.mx1, kIpv4.mx2, kIpv6.mx2});
+  EXPECT_TRUE(wait_until("the flood is on", [&] { return kernel_counter("flooded") > 1000; }));
+  for (int round = 0; round < 3; ++round) {
+    for (const Family& family : kFamilies) {
+      for (const Side side : {Side::outside, Side::office}) {
+        const auto began = std::chrono::steady_clock::now();
+        EXPECT_TRUE(delivers(side, family.mx2)) << family.name;
+        // A SYN that was lost would come again after a second.
+        EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(3));
+      }
+    }
+  }
+  EXPECT_EQ(flood.wait(kPatience), 0) << flood.output();
+  EXPECT_LT(resident_kib() - before, 64 * 1024) << "KiB more than before";
+  const Finished counters = posternd->postern({"counters"});
+  const std::size_t list = counters.output.find("Packets refused, each in one of these:");
+  ASSERT_NE(list, std::string::npos) << counters.output;
+  EXPECT_NE(counters.output.find("counter=\"flooded\"", list), std::string::npos)
+      << counters.output;
+  EXPECT_EQ(posternd->postern({"status"}).status, 1) << "mx1 does not answer";
+  EXPECT_EQ(kernel_counter("leaked"), 0);
+}
+
+TEST_F(Flood, IsDroppedByTheKernelOnceItsSourceIsARepeatOffender) {
+  start_scripted_server();
+  start_posternd();
+  for (const Family& family : kFamilies) {
+    Process flood = start_flood("4", "1", {family.unmanaged});
+    const std::int64_t before = kernel_counter("repeat_offenders");
+    EXPECT_TRUE(wait_until("the kernel drops them", [&] {
+      return kernel_counter("repeat_offenders") > before + 100;
+    })) << family.name;
+    EXPECT_EQ(flood.wait(kPatience), 0) << flood.output();
+    EXPECT_GE(flows("rate_limited"), 1) << family.name;
+    // Its address may have been forged: the mailers stay open to it.
+    Route route = lab.route(Side::outside, family.mx2);
+    route.from = family.stranger[0] == '1' ? "198.18.0.1" : "2001:db8:f000::1";
+    Connection client(route);
+    EXPECT_TRUE(client.read_reply().starts_with("220")) << client.transcript();
+    EXPECT_TRUE(deliver(client, "user@script.example").starts_with("250")) << client.transcript();
+  }
+  EXPECT_GE(posternd->counter("postern_repeat_offenders_total"), 2);
+}
+
+}  // namespace
+}  // namespace postern::testing

