@@ -1,11 +1,15 @@
 // postern counters
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "gateway/cli/commands.hpp"
 #include "gateway/cli/control_client.hpp"
 #include "gateway/cli/terminal.hpp"
+#include "nfq/core/ruleset.hpp"
 
 namespace postern::gateway::cli {
 namespace {
@@ -25,6 +29,24 @@ std::string name_of(const value& counter) {
   return labels.empty() ? name : fmt::format("{}{{{}}}", name, fmt::join(labels, ","));
 }
 
+std::string label_of(const value& counter, std::string_view label) {
+  const value* labels = member(counter, "labels");
+  return labels == nullptr ? "" : text_at(*labels, label);
+}
+
+// Of each packet that was refused, somewhere on its way, one counter says so.
+bool counts_refused_packets(const value& counter) {
+  const std::string name = text_at(counter, "name");
+  if (name == "postern_flows_total") {
+    const std::string verdict = label_of(counter, "verdict");
+    return verdict == "reject" || verdict == "drop";
+  }
+  return name == "postern_queue_packets_dropped_total" ||
+         (name == "postern_kernel_packets_total" &&
+          std::ranges::find(nfq::kDropCounters, label_of(counter, "counter")) !=
+              nfq::kDropCounters.end());
+}
+
 }  // namespace
 
 int run_counters(const ControlOptions& options) {
@@ -42,7 +64,17 @@ int run_counters(const ControlOptions& options) {
   for (const value& counter : array_at(counters, "counters")) {
     table.add({name_of(counter), text_at(counter, "value")});
   }
-  print(table.to_string());
+  Table refused({{}, {{}, Table::Align::right}});
+  std::uint64_t in_all = 0;
+  for (const value& counter : array_at(counters, "counters")) {
+    const auto packets = static_cast<std::uint64_t>(number_at(counter, "value"));
+    if (packets != 0 && counts_refused_packets(counter)) {
+      refused.add({name_of(counter), std::to_string(packets)});
+      in_all += packets;
+    }
+  }
+  refused.add({"in all", std::to_string(in_all)});
+  print(table.to_string() + "\nPackets refused, each in one of these:\n" + refused.to_string());
   return kFine;
 }
 

@@ -206,11 +206,17 @@ TEST_F(PosternOnline, StatusSurvivesAnAnswerWithNothingInIt) {
 
 TEST_F(PosternOnline, CountersAreAlignedUnderTheirPrometheusNames) {
   FakeDaemon daemon(
-      socket_, {R"({"counters":[{"name":"postern_flows_total","labels":{"direction":"inbound",)"
-                R"("verdict":"divert_external","reason":"none"},"value":12},{"name":"postern_up",)"
-                R"("labels":{},"value":1},{"name":"postern_kernel_packets_total",)"
-                R"("labels":{"counter":"leaked"},"value":0}]})"
-                "\n"});
+      socket_,
+      {R"({"counters":[{"name":"postern_flows_total","labels":{"direction":"inbound",)"
+       R"("verdict":"divert_external","reason":"none"},"value":12},{"name":"postern_up",)"
+       R"("labels":{},"value":1},{"name":"postern_kernel_packets_total",)"
+       R"("labels":{"counter":"leaked"},"value":0},{"name":"postern_kernel_packets_total",)"
+       R"("labels":{"counter":"queued"},"value":90},{"name":"postern_kernel_packets_total",)"
+       R"("labels":{"counter":"flooded"},"value":7},{"name":"postern_flows_total","labels":)"
+       R"({"direction":"inbound","verdict":"drop","reason":"rate_limited"},"value":5},)"
+       R"({"name":"postern_queue_packets_dropped_total","labels":{"queue":"25",)"
+       R"("where":"queue_full"},"value":3}]})"
+       "\n"});
   const Finished counters = postern({"counters"});
   EXPECT_EQ(daemon.asked(), R"({"command":"counters"})");
   EXPECT_EQ(counters.code, 0);
@@ -219,6 +225,16 @@ TEST_F(PosternOnline, CountersAreAlignedUnderTheirPrometheusNames) {
       R"(  postern_flows_total{direction="inbound",verdict="divert_external",reason="none"}  12
   postern_up                                                                         1
   postern_kernel_packets_total{counter="leaked"}                                     0
+  postern_kernel_packets_total{counter="queued"}                                    90
+  postern_kernel_packets_total{counter="flooded"}                                    7
+  postern_flows_total{direction="inbound",verdict="drop",reason="rate_limited"}      5
+  postern_queue_packets_dropped_total{queue="25",where="queue_full"}                 3
+
+Packets refused, each in one of these:
+  postern_kernel_packets_total{counter="flooded"}                                 7
+  postern_flows_total{direction="inbound",verdict="drop",reason="rate_limited"}   5
+  postern_queue_packets_dropped_total{queue="25",where="queue_full"}              3
+  in all                                                                         15
 )");
 }
 
