@@ -285,7 +285,7 @@ void let_mailer_pass(Batch& batch, const rules::IpAddress& address) {
     const bool is_v4 = address.is_v4();
     const auto bytes = address.bytes();
     rule.load_meta(NFT_META_NFPROTO);
-    rule.go_on_if_equal(octets_of(std::uint8_t{is_v4 ? NFPROTO_IPV4 : NFPROTO_IPV6}));
+    rule.go_on_if_equal(octets_of(static_cast<std::uint8_t>(is_v4 ? NFPROTO_IPV4 : NFPROTO_IPV6)));
     rule.load_payload(NFT_PAYLOAD_NETWORK_HEADER, is_v4 ? 16 : 24, is_v4 ? 4 : 16);
     rule.go_on_if_equal(Bytes(bytes.data(), is_v4 ? 4U : 16U));
     rule.end_with(NF_ACCEPT);

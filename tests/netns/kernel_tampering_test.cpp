@@ -136,7 +136,9 @@ struct Tampering {
   const char* what;   // the label of the counter
   const char* found;  // a part of what the log says
 
-  friend void PrintTo(const Tampering& tampering, std::ostream* out) { *out << tampering.name; }
+  friend std::ostream& operator<<(std::ostream& out, const Tampering& tampering) {
+    return out << tampering.name;
+  }
 };
 
 class PutBack : public KernelTampering, public ::testing::WithParamInterface<Tampering> {};
@@ -233,7 +235,9 @@ struct Mishap {
   const char* problem;
   const char* remedy;
 
-  friend void PrintTo(const Mishap& mishap, std::ostream* out) { *out << mishap.name; }
+  friend std::ostream& operator<<(std::ostream& out, const Mishap& mishap) {
+    return out << mishap.name;
+  }
 };
 
 class Noticed : public KernelTampering, public ::testing::WithParamInterface<Mishap> {};

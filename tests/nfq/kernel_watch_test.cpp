@@ -51,6 +51,11 @@ KernelChanges told(KernelWatch& watch) {
   return all;
 }
 
+// Addresses come and go by themselves at first: IPv6 looks for duplicates for a second.
+bool is_of_rules(const KernelChanges& changes) {
+  return changes.table || changes.mangle || changes.routing;
+}
+
 std::string rules_of_the_kernel() {
   return run_or_throw(
       "nft -s list table inet postern; iptables -t mangle -S; ip6tables -t mangle -S");
@@ -80,7 +85,9 @@ struct Tampering {
   const char* command;
   const char* found;  // a part of what is said of it
 
-  friend void PrintTo(const Tampering& tampering, std::ostream* out) { *out << tampering.name; }
+  friend std::ostream& operator<<(std::ostream& out, const Tampering& tampering) {
+    return out << tampering.name;
+  }
 };
 
 class TamperedTable : public KernelWatching, public ::testing::WithParamInterface<Tampering> {};
@@ -172,17 +179,16 @@ TEST_F(KernelWatching, CountedPacketsAreNoTampering) {
 TEST_F(KernelWatching, OthersTablesAreNotOurs) {
   (void)told(*watch_);
   run_or_throw("nft add table inet filter; nft add chain inet filter input");
-  EXPECT_FALSE(told(*watch_).any());
+  EXPECT_FALSE(is_of_rules(told(*watch_)));
   EXPECT_TRUE(firewall_->check().is_stale()) << "the fallback sees every generation";
   EXPECT_FALSE(firewall_->check().look().any());
   EXPECT_FALSE(firewall_->check().is_stale());
 }
 
 TEST_F(KernelWatching, DynamicElementsAreNotTold) {
-  const KernelWatch watch(settings_, {"mailers4"});
   KernelWatch ignoring(settings_, {"mailers4"});
   run_or_throw("nft add element inet postern mailers4 { 203.0.113.77 }");
-  EXPECT_FALSE(told(ignoring).any());
+  EXPECT_FALSE(is_of_rules(told(ignoring)));
   EXPECT_TRUE(told(*watch_).table);
 }
 
@@ -196,7 +202,7 @@ TEST_F(KernelWatching, WhatWasLostMayHaveBeenAnything) {
   }
   ASSERT_TRUE(run_command({"nft", "-f", "-"}, many));
   EXPECT_TRUE(told(*watch_).table);
-  EXPECT_FALSE(told(*watch_).any()) << "said once";
+  EXPECT_FALSE(is_of_rules(told(*watch_))) << "said once";
 }
 
 class TamperedQueueStep : public KernelWatching, public ::testing::WithParamInterface<Tampering> {};
@@ -286,7 +292,7 @@ TEST_F(KernelWatching, AForeignRouteInOurTableIsFoundAndLeft) {
 TEST_F(KernelWatching, OthersRoutesAreNotTold) {
   (void)told(*watch_);
   run_or_throw("ip route add 192.0.2.0/24 dev lan0; ip -6 route add 2001:db8:9::/48 dev lan0");
-  EXPECT_FALSE(told(*watch_).any());
+  EXPECT_FALSE(is_of_rules(told(*watch_)));
   EXPECT_THAT(route_->changes(), IsEmpty());
 }
 
