@@ -11,7 +11,9 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include "gateway/host.hpp"
@@ -237,6 +239,8 @@ net::awaitable<std::string> App::try_reload() {
   if (!mistakes.empty()) {
     co_return refuse_reload(mistakes);
   }
+  std::ranges::move(warn_against_host(*loaded, local_addresses()),
+                    std::back_inserter(loaded->warnings));
   co_await apply(std::move(*loaded));
   co_return json_result(true, last_reload_.message);
 }

@@ -43,6 +43,7 @@ class App final : public ControlTarget {
   boost::asio::awaitable<std::string> counters() override;
   boost::asio::awaitable<std::string> reload() override;
   std::string drain() override;
+  std::string offenders(std::size_t limit) override;
   boost::asio::awaitable<std::vector<std::string>> blocked(Cursor& cursor) override;
 
  private:

@@ -20,6 +20,7 @@ namespace json = boost::json;
 
 constexpr std::chrono::milliseconds kReachabilityPatience{1000};
 constexpr std::uint16_t kSmtpPort = 25;
+constexpr std::size_t kShownOffenders = 3;
 
 void add(CountsByReason& counts, const std::array<std::uint64_t, rules::kReasonCount>& more) {
   for (std::size_t i = 0; i < more.size(); ++i) {
@@ -60,6 +61,10 @@ net::awaitable<std::string> App::counters() {
     }
   }
   co_return to_json(samples);
+}
+
+std::string App::offenders(std::size_t limit) {
+  return json::serialize(to_value(packet_filter_->report_offenders(limit)));
 }
 
 net::awaitable<std::vector<std::string>> App::blocked(Cursor& cursor) {
@@ -128,6 +133,8 @@ StatusReport App::report(ProxyReport proxy) const {
                                          .per_mailer = config_.smtp.max_sessions_per_mailer,
                                          .per_client = config_.smtp.max_sessions_per_client},
                       .recipients = proxy.recipients,
+                      .offenders = packet_filter_->report_offenders(kShownOffenders),
+                      .source_concentration = proxy.source_concentration,
                       .problems = std::move(proxy.problems)};
   for (std::size_t i = 0; i < std::min(proxy.sessions.size(), status.workers.size()); ++i) {
     status.workers[i].sessions = proxy.sessions[i];
@@ -150,6 +157,9 @@ StatusReport App::report(ProxyReport proxy) const {
       status.warnings.push_back(fmt::format(
           "mailer {} has starttls = \"pass\": nothing is judged behind STARTTLS", mailer.name));
     }
+  }
+  if (status.source_concentration) {
+    status.warnings.push_back(to_warning(*status.source_concentration));
   }
   return status;
 }

@@ -115,7 +115,7 @@ void read_sections(const TomlTable& root, const std::filesystem::path& directory
   policy.internal_networks = std::move(network.internal_networks);
 
   SectionReader inbound = sections.section("inbound");
-  read_inbound(inbound, policy);
+  read_inbound(inbound, config, policy, log);
   SectionReader outbound = sections.section("outbound");
   read_outbound(outbound, policy);
   SectionReader smtp = sections.section("smtp");

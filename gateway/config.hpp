@@ -48,6 +48,7 @@ struct Diagnostic {
 // What messages need of a mailer and the policy does not; in the order of policy->mailers().
 struct MailerSource {
   std::vector<Place> address_places;       // one an address
+  std::vector<Place> published_places;     // likewise, of published_as
   std::vector<std::string> first_domains;  // as written, at most kShownDomains
 };
 
@@ -59,6 +60,7 @@ struct Config {
   smtp_proxy::Settings smtp;
   nfq::Settings datapath;
   LogSettings log;
+  rules::PrefixSet expected_relays;  // through which strangers' mail is known to come
   unsigned workers = 1;
   std::filesystem::path control_socket = "/run/postern/control.sock";
   std::vector<MailerSource> mailer_sources;

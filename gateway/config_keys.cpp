@@ -32,7 +32,7 @@ constexpr std::array kKeys{
 
     KeyInfo{"mailer", "name", now, "a name of 1 to 64 letters, digits, '.', '_' or '-'", "it names the mailer in logs and counters"},
     KeyInfo{"mailer", "addresses", now, R"(a list of IP addresses, such as ["203.0.113.25", "2001:db8:2::25"])", "name every address that receives mail on this host"},
-    KeyInfo{"mailer", "published_as", later, "a list of IP addresses", ""},
+    KeyInfo{"mailer", "published_as", now, R"(a list of IP addresses, such as ["198.51.100.1"])", "name the router's own addresses that stand for this mailer, or leave it out"},
     KeyInfo{"mailer", "domains", now, R"(a list of domains, such as ["example.org", "*.example.org"])", "name the domains that strangers may write to"},
     KeyInfo{"mailer", "domains_file", now, "the path of a text file with one domain a line", "create the file or correct the path"},
     KeyInfo{"mailer", "starttls", now, R"("hide", "terminate" or "pass")", kDefault},
@@ -49,6 +49,7 @@ constexpr std::array kKeys{
 
     KeyInfo{"inbound", "unmanaged_destination", now, R"("reject" or "drop")", kDefault},
     KeyInfo{"inbound", "translated_source", now, R"("reject", "drop" or "count")", kDefault},
+    KeyInfo{"inbound", "expected_relays", now, R"(a list of networks or addresses, such as ["192.0.2.0/24"])", "name those that the site's mail comes through, or leave it out"},
 
     KeyInfo{"outbound", "unmanaged_sender", now, R"("count", "reject" or "drop")", kDefault},
     KeyInfo{"outbound", "require_local_sender", now, kTrueOrFalse, kNoQuotes},

@@ -14,7 +14,7 @@ namespace postern::gateway {
 enum class Availability : std::uint8_t {
   now,
   off_only,  // known, but only its "off" value: the feature is not built yet
-  later,     // known and refused, so that nobody believes it works
+  later,     // a section that is known and refused, so that nobody believes it works
 };
 
 struct SectionInfo {

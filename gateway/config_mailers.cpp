@@ -75,14 +75,17 @@ std::string remedy_for_address(std::string_view text) {
   return "correct it";
 }
 
-void read_addresses(SectionReader& section, MailerSection& out, DiagnosticLog& log) {
-  const TomlValue* value = section.find("addresses");
-  if (value == nullptr) {
-    section.report_missing("addresses");
-    return;
-  }
+struct LocatedAddress {
+  rules::IpAddress address;
+  Place place;
+};
+
+// `whose`: what they are addresses of.
+std::vector<LocatedAddress> read_list(SectionReader& section, std::string_view key,
+                                      std::string_view whose, DiagnosticLog& log) {
+  std::vector<LocatedAddress> out;
   const std::size_t errors = log.error_count();
-  for (const LocatedString& written : section.strings("addresses")) {
+  for (const LocatedString& written : section.strings(key)) {
     const auto address = rules::IpAddress::parse(written.text);
     if (!address) {
       log.error(written.place, written.key,
@@ -90,16 +93,43 @@ void read_addresses(SectionReader& section, MailerSection& out, DiagnosticLog& l
                                remedy_for_address(written.text)));
     } else if (const std::string_view why = why_unusable(*address); !why.empty()) {
       log.error(written.place, written.key,
-                fmt::format("found {}, which {}; expected an address of the mail server; correct "
-                            "or remove it",
-                            quote(written.text), why));
+                fmt::format("found {}, which {}; expected an address of the {}; correct or remove "
+                            "it",
+                            quote(written.text), why, whose));
     } else {
-      out.mailer.addresses.push_back(*address);
-      out.source.address_places.push_back(written.place);
+      out.push_back({*address, written.place});
     }
   }
-  if (out.mailer.addresses.empty() && log.error_count() == errors) {
-    section.report("addresses", *value);
+  if (out.empty() && log.error_count() == errors) {
+    section.report(key, *section.find(key));
+  }
+  return out;
+}
+
+void read_addresses(SectionReader& section, MailerSection& out, DiagnosticLog& log) {
+  if (section.find("addresses") == nullptr) {
+    section.report_missing("addresses");
+    return;
+  }
+  for (const auto& [address, place] : read_list(section, "addresses", "mail server", log)) {
+    out.mailer.addresses.push_back(address);
+    out.source.address_places.push_back(place);
+  }
+}
+
+void read_published(SectionReader& section, MailerSection& out, DiagnosticLog& log) {
+  if (section.find("published_as") == nullptr) {
+    return;
+  }
+  for (const auto& [address, place] : read_list(section, "published_as", "router", log)) {
+    out.mailer.published_as.push_back(address);
+    out.source.published_places.push_back(place);
+    if (!out.mailer.addresses.empty() && !out.mailer.own_address_for(address)) {
+      log.error(place, section.path_of("published_as"),
+                fmt::format("found {}, and the mailer has no {} address of its own to connect on "
+                            "to; expected one in `addresses`; add it there, or remove this one",
+                            address.to_string(), address.is_v4() ? "IPv4" : "IPv6"));
+    }
   }
 }
 
@@ -124,6 +154,30 @@ std::string name_for_people(const MailerSection& section) {
   return section.mailer.name.empty() ? section.path : quote(section.mailer.name);
 }
 
+// Every address that stands in some mailer's section, with whose it is.
+class AddressBook {
+ public:
+  explicit AddressBook(DiagnosticLog& log) : log_(log) {}
+
+  void add(const MailerSection& section, std::string_view key, const rules::IpAddress& address,
+           Place place) {
+    const auto [owner, is_new] = by_address_.emplace(address, &section);
+    if (is_new) {
+      return;
+    }
+    const bool is_same = owner->second == &section;
+    const std::string who = is_same ? "this mailer" : name_for_people(*owner->second);
+    log_.error(place, fmt::format("{}.{}", section.path, key),
+               fmt::format("found {}, which {} has already; expected every address once, because "
+                           "an address decides which mailer's domains hold; remove one of them",
+                           address.to_string(), who));
+  }
+
+ private:
+  DiagnosticLog& log_;
+  std::unordered_map<rules::IpAddress, const MailerSection*> by_address_;
+};
+
 bool any_of_family(const rules::PrefixSet& networks, bool is_v4) {
   return std::ranges::any_of(networks.prefixes(), [is_v4](const rules::Prefix& network) {
     return network.address().is_v4() == is_v4;
@@ -140,6 +194,7 @@ MailerSection read_mailer(SectionReader& section, const std::filesystem::path& d
   out.name_place = section.place_of("name");
   read_name(section, out.mailer);
   read_addresses(section, out, log);
+  read_published(section, out, log);
   read_domains(section, directory, out, log);
   read_tls(section, directory, out, log);
   section.read_off_switch("relay_by_mx");
@@ -150,7 +205,7 @@ MailerSection read_mailer(SectionReader& section, const std::filesystem::path& d
 
 void check_mailers_differ(const std::vector<MailerSection>& mailers, DiagnosticLog& log) {
   std::map<std::string, const MailerSection*> by_name;
-  std::unordered_map<rules::IpAddress, const MailerSection*> by_address;
+  AddressBook addresses(log);
   for (const MailerSection& section : mailers) {
     if (!section.mailer.name.empty() && !by_name.emplace(section.mailer.name, &section).second) {
       log.error(section.name_place, section.path + ".name",
@@ -159,17 +214,14 @@ void check_mailers_differ(const std::vector<MailerSection>& mailers, DiagnosticL
                             quote(section.mailer.name), by_name[section.mailer.name]->path));
     }
     for (std::size_t i = 0; i < section.mailer.addresses.size(); ++i) {
-      const rules::IpAddress& address = section.mailer.addresses[i];
-      const auto [owner, is_new] = by_address.emplace(address, &section);
-      if (is_new) {
-        continue;
-      }
-      const bool is_same = owner->second == &section;
-      const std::string who = is_same ? "this mailer" : name_for_people(*owner->second);
-      log.error(section.source.address_places[i], section.path + ".addresses",
-                fmt::format("found {}, which {} has already; expected every address once, because "
-                            "an address decides which mailer's domains hold; remove one of them",
-                            address.to_string(), who));
+      addresses.add(section, "addresses", section.mailer.addresses[i],
+                    section.source.address_places[i]);
+    }
+  }
+  for (const MailerSection& section : mailers) {
+    for (std::size_t i = 0; i < section.mailer.published_as.size(); ++i) {
+      addresses.add(section, "published_as", section.mailer.published_as[i],
+                    section.source.published_places[i]);
     }
   }
 }

@@ -41,7 +41,7 @@ struct MailerSection {
 // `directory`: what relative paths start from.
 [[nodiscard]] MailerSection read_mailer(SectionReader& section,
                                         const std::filesystem::path& directory, DiagnosticLog& log);
-// Names and addresses are unique among all mailers.
+// Names and addresses, also those of published_as, are unique among all mailers.
 void check_mailers_differ(const std::vector<MailerSection>& mailers, DiagnosticLog& log);
 void check_mailers_are_internal(const NetworkSection& network,
                                 const std::vector<MailerSection>& mailers, DiagnosticLog& log);
@@ -65,7 +65,8 @@ void add_domains_file(SectionReader& mailer, const LocatedString& written,
                       const std::filesystem::path& directory, DomainList& list, DiagnosticLog& log);
 
 // config_settings.cpp
-void read_inbound(SectionReader& section, rules::Policy& policy);
+void read_inbound(SectionReader& section, Config& config, rules::Policy& policy,
+                  DiagnosticLog& log);
 void read_outbound(SectionReader& section, rules::Policy& policy);
 void read_log(SectionReader& section, LogSettings& settings);
 void read_gateway(SectionReader& section, Config& config, rules::Policy& policy,

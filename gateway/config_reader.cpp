@@ -66,12 +66,9 @@ SectionReader::SectionReader(std::string_view section, std::string path, Place p
 }
 
 void SectionReader::check_key(const TomlEntry& entry) {
-  const KeyInfo* info = find_key(section_, entry.key);
-  if (info == nullptr) {
+  if (find_key(section_, entry.key) == nullptr) {
     log_.error(entry.place, path_of(entry.key),
                fmt::format("unknown key; {}", remedy_for_unknown_key(section_, entry.key)));
-  } else if (info->availability == Availability::later) {
-    log_.error(entry.place, path_of(entry.key), std::string(kNotYet));
   }
 }
 

@@ -61,7 +61,7 @@ inline constexpr std::string_view kNotYet = "not available in this version yet; 
 class SectionReader {
  public:
   // `section`: as in known_keys(). `path`: as in messages ("mailer[0]"). Reports at once every key
-  // that is unknown or of a later version.
+  // that is unknown.
   SectionReader(std::string_view section, std::string path, Place place, const TomlTable& table,
                 DiagnosticLog& log);
 

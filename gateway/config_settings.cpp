@@ -127,6 +127,33 @@ void read_control_socket(SectionReader& section, Config& config) {
   config.control_socket = path->text;
 }
 
+void read_expected_relays(SectionReader& section, Config& config, DiagnosticLog& log) {
+  const TomlValue* value = section.find("expected_relays");
+  if (value == nullptr) {
+    return;
+  }
+  const std::size_t errors = log.error_count();
+  for (const LocatedString& written : section.strings("expected_relays")) {
+    const auto network = rules::Prefix::parse(written.text);
+    if (!network) {
+      log.error(written.place, written.key,
+                found_expected(quote(written.text), "a network such as \"192.0.2.0/24\"",
+                               "write address/length, or an address alone"));
+    } else if (network->length() == 0) {
+      log.error(
+          written.place, written.key,
+          fmt::format("found {}; expected the relays that the site's mail comes through; with "
+                      "this one nothing would ever be noticed: name them",
+                      quote(written.text)));
+    } else {
+      config.expected_relays.add(*network);
+    }
+  }
+  if (config.expected_relays.empty() && log.error_count() == errors) {
+    section.report("expected_relays", *value);
+  }
+}
+
 // A warning, so that it is heard of at each start, reload and check.
 void read_observe(SectionReader& section, rules::Policy& policy, DiagnosticLog& log) {
   section.read("observe", policy.observe);
@@ -139,10 +166,12 @@ void read_observe(SectionReader& section, rules::Policy& policy, DiagnosticLog& 
 
 }  // namespace
 
-void read_inbound(SectionReader& section, rules::Policy& policy) {
+void read_inbound(SectionReader& section, Config& config, rules::Policy& policy,
+                  DiagnosticLog& log) {
   section.read_choice<rules::Refusal>("unmanaged_destination", kRefusals,
                                       policy.unmanaged_destination);
   section.read_choice<rules::Tolerance>("translated_source", kTolerances, policy.translated_source);
+  read_expected_relays(section, config, log);
 }
 
 void read_outbound(SectionReader& section, rules::Policy& policy) {

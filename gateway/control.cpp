@@ -47,6 +47,14 @@ net::awaitable<bool> send_line(net::local::stream_protocol::socket& socket, std:
   co_return !error && written == line.size();
 }
 
+// Without one: all.
+std::size_t limit_of(const json::object& request) {
+  const json::value* limit = request.if_contains("limit");
+  const bool has_limit = limit != nullptr && limit->is_int64() && limit->get_int64() >= 0;
+  return has_limit ? static_cast<std::size_t>(limit->get_int64())
+                   : std::numeric_limits<std::size_t>::max();
+}
+
 bool has_hung_up(net::local::stream_protocol::socket& socket) {
   pollfd state{.fd = socket.native_handle(), .events = 0, .revents = 0};
   return poll(&state, 1, 0) > 0 && (state.revents & (POLLHUP | POLLERR)) != 0;
@@ -123,13 +131,11 @@ net::awaitable<void> ControlServer::answer(Socket& socket, const std::string& re
     co_await send_line(socket, std::move(result));
   } else if (*command == "drain") {
     co_await send_line(socket, target_.drain());
+  } else if (*command == "offenders") {
+    co_await send_line(socket, target_.offenders(limit_of(*object)));
   } else if (*command == "blocked") {
-    const json::value* limit = object->if_contains("limit");
     const json::value* follow = object->if_contains("follow");
-    const bool has_limit = limit != nullptr && limit->is_int64() && limit->get_int64() >= 0;
-    co_await send_blocked(socket,
-                          has_limit ? static_cast<std::size_t>(limit->get_int64())
-                                    : std::numeric_limits<std::size_t>::max(),
+    co_await send_blocked(socket, limit_of(*object),
                           follow != nullptr && follow->is_bool() && follow->get_bool());
   } else {
     co_await send_line(socket, error_json("unknown command '" + std::string(*command) + "'"));

@@ -25,6 +25,8 @@ class ControlTarget {
   virtual ~ControlTarget() = default;
   virtual boost::asio::awaitable<std::string> status() = 0;
   virtual boost::asio::awaitable<std::string> counters() = 0;
+  // The worst of them.
+  virtual std::string offenders(std::size_t limit) = 0;
   virtual boost::asio::awaitable<std::string> reload() = 0;
   virtual std::string drain() = 0;
 

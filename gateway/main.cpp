@@ -4,11 +4,14 @@
 #include <linux/capability.h>
 #include <sysexits.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "gateway/app.hpp"
 #include "gateway/config.hpp"
@@ -36,11 +39,12 @@ int run(const std::string& file, bool only_check) {
     fmt::print(stderr, "posternd: {} has errors, nothing was changed\n", file);
     return EX_CONFIG;
   }
-  if (const Diagnostics problems = check_against_host(*config, local_addresses());
-      !problems.empty()) {
+  const std::vector<postern::rules::IpAddress> own = local_addresses();
+  if (const Diagnostics problems = check_against_host(*config, own); !problems.empty()) {
     print(problems);
     return EX_CONFIG;
   }
+  std::ranges::move(warn_against_host(*config, own), std::back_inserter(config->warnings));
   if (only_check) {
     print(config->warnings);
     fmt::print("{}: ok, {} mailers\n", file, config->policy->mailers().size());

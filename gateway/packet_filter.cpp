@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "gateway/host.hpp"
 #include "nfq/queue.hpp"
 
 namespace postern::gateway {
@@ -9,8 +12,8 @@ namespace postern::gateway {
 PacketFilter::PacketFilter(const Config& config, Log& log)
     : log_(log), policy_route_(config.datapath) {
   for (unsigned i = 0; i < config.workers; ++i) {
-    workers_.push_back(
-        std::make_unique<PacketWorker>(static_cast<std::uint16_t>(i), config, barred_, log));
+    workers_.push_back(std::make_unique<PacketWorker>(static_cast<std::uint16_t>(i), config,
+                                                      barred_, offenders_, log));
   }
 }
 
@@ -115,6 +118,9 @@ void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples
              {{"queue", queue}, {"where", "receiver_full"}}}] += drops.receiver_full;
   }
   keeper_->collect(samples);
+  if (const std::size_t offenders = offenders_.size(); offenders > 0) {
+    samples[{"postern_offenders", {}}] = offenders;
+  }
   if (const auto kernel = nfq::kernel_counters()) {
     for (const nfq::KernelCounter& counter : *kernel) {
       samples[{"postern_kernel_packets_total", {{"counter", counter.name}}}] += counter.packets;
@@ -132,6 +138,18 @@ void PacketFilter::hold_sources() {
               {{"cause", held.error()}});
   }
   to_be_held_.clear();
+}
+
+OffenderReport PacketFilter::report_offenders(std::size_t limit) const {
+  OffenderReport report{.worst = offenders_.worst(limit),
+                        .known = offenders_.size(),
+                        .forgotten = offenders_.forgotten(),
+                        .own_prefixes = local_prefixes()};
+  if (const auto kernel = nfq::kernel_counters()) {
+    const auto excess = std::ranges::find(*kernel, "excess", &nfq::KernelCounter::name);
+    report.unjudged = excess == kernel->end() ? 0 : excess->packets;
+  }
+  return report;
 }
 
 void PacketFilter::look_around() {

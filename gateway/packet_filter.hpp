@@ -6,6 +6,7 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <memory>
@@ -19,6 +20,8 @@
 #include "gateway/counters.hpp"
 #include "gateway/kernel_keeper.hpp"
 #include "gateway/log.hpp"
+#include "gateway/offender_report.hpp"
+#include "gateway/offenders.hpp"
 #include "gateway/packet_worker.hpp"
 #include "gateway/proxy_messages.hpp"
 #include "gateway/report.hpp"
@@ -53,6 +56,8 @@ class PacketFilter {
 
   // All but the sessions.
   [[nodiscard]] std::vector<WorkerReport> report_workers() const;
+  // The worst of them.
+  [[nodiscard]] OffenderReport report_offenders(std::size_t limit) const;
   void add_problems(std::vector<std::string>& problems) const;
   void add_warnings(std::vector<std::string>& warnings) const { keeper_->add_warnings(warnings); }
   void collect(const std::vector<std::string>& mailer_names, Samples& samples);
@@ -70,6 +75,7 @@ class PacketFilter {
   Log& log_;
   BarredSources barred_;
   std::vector<nfq::HeldSource> to_be_held_;
+  Offenders offenders_;  // the workers' in common
   BlockedToday blocked_today_;
   std::vector<std::unique_ptr<PacketWorker>> workers_;
   nfq::PolicyRoute policy_route_;

@@ -3,16 +3,18 @@
 #include <boost/asio/co_spawn.hpp>
 #include <fmt/format.h>
 
+#include <chrono>
 #include <utility>
 #include <variant>
 
 namespace postern::gateway {
 
 PacketWorker::PacketWorker(std::uint16_t index, const Config& config,
-                           const rules::SourceFilter& filter, Log& log)
+                           const rules::SourceFilter& filter, Offenders& offenders, Log& log)
     : recorder_(log, config.policy),
       policy_(config.policy),
       filter_(filter),
+      offenders_(offenders),
       queue_(static_cast<std::uint16_t>(config.datapath.queue_base + index),
              nfq::MarkField(config.datapath.mark_mask)),
       watch_(thread_.loop()) {}
@@ -39,7 +41,9 @@ void PacketWorker::use(const Config& config) {
 void PacketWorker::on_event(const rules::Ends& ends, const rules::Event& event) {
   recorder_.on_event(ends, event);
   if (const auto* offender = std::get_if<rules::RepeatOffender>(&event)) {
-    offenders_.add({nfq::HeldFor::offending, ends.client.address, offender->duration});
+    repeat_offenders_.add({nfq::HeldFor::offending, ends.client.address, offender->duration});
+  } else if (const auto* flow = std::get_if<rules::FlowDecided>(&event)) {
+    offenders_.note(ends, *flow, std::chrono::system_clock::now());
   }
 }
 

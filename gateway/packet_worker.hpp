@@ -13,6 +13,7 @@
 #include "gateway/event_recorder.hpp"
 #include "gateway/held_sources.hpp"
 #include "gateway/log.hpp"
+#include "gateway/offenders.hpp"
 #include "gateway/worker_thread.hpp"
 #include "nfq/queue.hpp"
 #include "rules/source_filter.hpp"
@@ -21,9 +22,9 @@ namespace postern::gateway {
 
 class PacketWorker final : rules::EventSink {
  public:
-  // `filter` is that of all workers. It and `log` must outlive this one.
+  // `filter` and `offenders` are those of all workers. They and `log` must outlive this one.
   PacketWorker(std::uint16_t index, const Config& config, const rules::SourceFilter& filter,
-               Log& log);
+               Offenders& offenders, Log& log);
   ~PacketWorker() override;
   PacketWorker(const PacketWorker&) = delete;
   PacketWorker& operator=(const PacketWorker&) = delete;
@@ -40,18 +41,19 @@ class PacketWorker final : rules::EventSink {
   [[nodiscard]] const EventRecorder& recorder() const { return recorder_; }
   [[nodiscard]] const Counters& counters() const { return recorder_.counters(); }
   // Repeat offenders found since the last time, to the end of `sources`.
-  void take_offenders(std::vector<nfq::HeldSource>& sources) { offenders_.take(sources); }
+  void take_offenders(std::vector<nfq::HeldSource>& sources) { repeat_offenders_.take(sources); }
 
  private:
   void on_event(const rules::Ends& ends, const rules::Event& event) override;
   boost::asio::awaitable<void> judge_packets();
 
   EventRecorder recorder_;
-  HeldSources offenders_;
+  HeldSources repeat_offenders_;
   Counter packets_;
   Counter overruns_;
   std::shared_ptr<const rules::Policy> policy_;
   const rules::SourceFilter& filter_;
+  Offenders& offenders_;
   WorkerThread thread_;
   nfq::Queue queue_;
   smtp_proxy::Watch watch_;

@@ -11,13 +11,14 @@ namespace postern::gateway {
 BOOST_DESCRIBE_STRUCT(CertificateReport, (),
                       (file, names, not_before, not_after, days_left, key_type, issuer, tlsa))
 BOOST_DESCRIBE_STRUCT(MailerReport, (),
-                      (name, addresses, sessions_open, upstream_ok, last_upstream_error, starttls,
-                       upstream_tls, certificates))
+                      (name, addresses, published_as, sessions_open, upstream_ok,
+                       last_upstream_error, starttls, upstream_tls, certificates))
 BOOST_DESCRIBE_STRUCT(RecipientTotals, (), (forwarded, refused, observed))
 BOOST_DESCRIBE_STRUCT(BlockedTotals, (), (refused, observed))
+BOOST_DESCRIBE_STRUCT(ConcentrationReport, (), (source, percent, sessions))
 BOOST_DESCRIBE_STRUCT(ProxyReport, (),
-                      (sessions, mailers, recipients, blocked_today, problems,
-                       certificate_problems))
+                      (sessions, mailers, recipients, blocked_today, problems, certificate_problems,
+                       source_concentration))
 BOOST_DESCRIBE_STRUCT(BlockedLine, (), (unix_seconds, json))
 BOOST_DESCRIBE_STRUCT(BlockedPage, (), (lines, cursor))
 

@@ -15,9 +15,15 @@ constexpr std::chrono::seconds kCertificateInterval{5};
 ProxyPool::ProxyPool(const Config& config, Log& log, rules::EventSink& listener)
     : log_(log), config_(config) {
   certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
+  sources_.expect(config_.expected_relays);
+  const SessionWorker::Common common{.ledger = ledger_,
+                                     .authentications = authentications_,
+                                     .sources = sources_,
+                                     .log = log_,
+                                     .listener = listener};
   for (unsigned i = 0; i < config_.workers; ++i) {
-    workers_.push_back(std::make_unique<SessionWorker>(static_cast<std::uint16_t>(i), config_,
-                                                       ledger_, authentications_, log_, listener));
+    workers_.push_back(
+        std::make_unique<SessionWorker>(static_cast<std::uint16_t>(i), config_, common));
   }
 }
 
@@ -30,6 +36,7 @@ void ProxyPool::start() {
 void ProxyPool::use(const Config& config) {
   config_ = config;
   certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
+  sources_.expect(config_.expected_relays);
   for (const auto& worker : workers_) {
     worker->use(config_);
   }
@@ -64,6 +71,7 @@ void ProxyPool::look_around() {
   blocked_today_.look(blocked_in_all(),
                       std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
   look_after_certificates();
+  look_after_sources();
 }
 
 // --- certificates ----------------------------------------------------------------------------------------------
@@ -107,11 +115,29 @@ void ProxyPool::log_renewal(const CertificateWatch::Renewal& renewal) {
   }
 }
 
+void ProxyPool::look_after_sources() {
+  const auto change = sources_.judge(SourceConcentration::Clock::now());
+  if (change && change->now) {
+    log_.line(LogLevel::warning,
+              "source_concentration: nearly all strangers come from one address, does a box in "
+              "front of this router translate addresses?",
+              {{"source", change->now->source_text()},
+               {"percent", std::to_string(change->now->percent())},
+               {"sessions", std::to_string(change->now->in_all)}});
+  } else if (change) {
+    log_.line(LogLevel::info, "source_concentration: strangers come from many addresses again",
+              {{"source", change->before->source_text()}});
+  }
+}
+
 // --- what is told ----------------------------------------------------------------------------------------------
 
 ProxyReport ProxyPool::report() const {
   ProxyReport report{.blocked_today = blocked_today_.since_midnight(blocked_in_all()),
                      .certificate_problems = certificates_.problems()};
+  if (const auto alarm = sources_.alarm()) {
+    report.source_concentration = {describe(*alarm)};
+  }
   for (const auto& worker : workers_) {
     report.sessions.push_back(worker->counters().sessions_open());
     worker->counters().add_recipients(report.recipients);
@@ -133,6 +159,9 @@ MailerReport ProxyPool::report_mailer(const rules::Mailer& mailer) const {
                       .certificates = report_certificates(mailer.id)};
   for (const rules::IpAddress& address : mailer.addresses) {
     report.addresses.push_back(address.to_string());
+  }
+  for (const rules::IpAddress& address : mailer.published_as) {
+    report.published_as.push_back(address.to_string());
   }
   for (const auto& worker : workers_) {
     report.sessions_open += worker->counters().sessions_open(mailer.id);
@@ -157,6 +186,9 @@ std::vector<CertificateReport> ProxyPool::report_certificates(rules::MailerId ma
 void ProxyPool::collect(const std::vector<std::string>& mailer_names, Samples& samples) const {
   for (const auto& worker : workers_) {
     worker->counters().collect(mailer_names, samples);
+  }
+  if (sources_.alarm()) {
+    samples[{"postern_source_concentration", {}}] = 1;
   }
   for (const rules::Mailer& mailer : config_.policy->mailers()) {
     for (const CertificateReport& certificate : report_certificates(mailer.id)) {

@@ -21,6 +21,7 @@
 #include "gateway/proxy_messages.hpp"
 #include "gateway/report.hpp"
 #include "gateway/session_worker.hpp"
+#include "gateway/source_concentration.hpp"
 #include "rules/event.hpp"
 #include "smtp_proxy/auth_ledger.hpp"
 #include "smtp_proxy/session_ledger.hpp"
@@ -41,7 +42,8 @@ class ProxyPool {
 
   // Whether every worker answered the ping before this one.
   bool ping();
-  // To be called now and then: takes renewed certificates into use, and notices a new day.
+  // To be called now and then: takes renewed certificates into use, tells where strangers seem to
+  // be one, and notices a new day.
   void look_around();
 
   [[nodiscard]] ProxyReport report() const;
@@ -52,6 +54,7 @@ class ProxyPool {
  private:
   void look_after_certificates();
   [[nodiscard]] BlockedTotals blocked_in_all() const;
+  void look_after_sources();
   void log_renewal(const CertificateWatch::Renewal& renewal);
   [[nodiscard]] MailerReport report_mailer(const rules::Mailer& mailer) const;
   [[nodiscard]] std::vector<CertificateReport> report_certificates(rules::MailerId mailer) const;
@@ -60,8 +63,9 @@ class ProxyPool {
   Config config_;
   CertificateWatch certificates_;
   std::chrono::steady_clock::time_point certificates_looked_at_;
-  smtp_proxy::SessionLedger ledger_;  // the workers' in common, as is the next
+  smtp_proxy::SessionLedger ledger_;  // the workers' in common, as are the next two
   smtp_proxy::AuthLedger authentications_;
+  SourceConcentration sources_;
   std::atomic<std::size_t> workers_drained_ = 0;
   BlockedToday blocked_today_;
   std::vector<std::unique_ptr<SessionWorker>> workers_;

@@ -41,12 +41,20 @@ json::value to_value(const CertificateReport& certificate) {
 json::value to_value(const MailerReport& mailer) {
   return {{"name", mailer.name},
           {"addresses", json::array(mailer.addresses.begin(), mailer.addresses.end())},
+          {"published_as", json::array(mailer.published_as.begin(), mailer.published_as.end())},
           {"sessions_open", mailer.sessions_open},
           {"upstream_ok", mailer.upstream_ok},
           {"last_upstream_error", mailer.last_upstream_error},
           {"starttls", mailer.starttls},
           {"upstream_tls", mailer.upstream_tls},
           {"certificates", to_array(mailer.certificates)}};
+}
+
+json::value to_value(const std::optional<ConcentrationReport>& concentration) {
+  return concentration ? json::value{{"source", concentration->source},
+                                     {"percent", concentration->percent},
+                                     {"sessions", concentration->sessions}}
+                       : json::value();
 }
 
 json::value to_value(const SessionLimits& limits) {
@@ -103,6 +111,19 @@ CertificateReport describe(const smtp_proxy::CertificateInfo& certificate, Time 
           .tlsa = certificate.tlsa};
 }
 
+ConcentrationReport describe(const SourceConcentration::Finding& finding) {
+  return {
+      .source = finding.source_text(), .percent = finding.percent(), .sessions = finding.in_all};
+}
+
+std::string to_warning(const ConcentrationReport& concentration) {
+  return fmt::format(
+      "source_concentration: at least {} % of the strangers' {} sessions within an hour came from "
+      "{}; does a box in front of this router translate addresses? If this site's mail is known to "
+      "come through it, name it in inbound.expected_relays",
+      concentration.percent, concentration.sessions, concentration.source);
+}
+
 void judge_certificates(StatusReport& report, Time now) {
   const std::int64_t today = std::chrono::system_clock::to_time_t(now);
   for (const MailerReport& mailer : report.mailers) {
@@ -143,6 +164,8 @@ std::string to_json(const StatusReport& report) {
       {"sessions_open", report.sessions_open},
       {"session_limits", to_value(report.session_limits)},
       {"recipients", to_array(report.recipients)},
+      {"offenders", to_value(report.offenders)},
+      {"source_concentration", to_value(report.source_concentration)},
       {"blocked_today", to_array(report.blocked_today)},
       {"observed_today", to_array(report.observed_today)},
       {"healthy", report.problems.empty()},

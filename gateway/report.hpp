@@ -5,12 +5,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gateway/blocked.hpp"
 #include "gateway/counters.hpp"
+#include "gateway/offender_report.hpp"
+#include "gateway/source_concentration.hpp"
 #include "smtp_proxy/tls/server_tls.hpp"
 
 namespace postern::gateway {
@@ -45,12 +48,20 @@ struct CertificateReport {
 struct MailerReport {
   std::string name;
   std::vector<std::string> addresses;
+  std::vector<std::string> published_as;
   std::uint64_t sessions_open = 0;
   bool upstream_ok = true;
   std::string last_upstream_error;
   std::string starttls;
   std::string upstream_tls;
   std::vector<CertificateReport> certificates;
+};
+
+// Where strangers seem to be one.
+struct ConcentrationReport {
+  std::string source;
+  std::uint64_t percent = 0;   // of the sessions, at least
+  std::uint64_t sessions = 0;  // of all strangers
 };
 
 // What the proxy's half of the daemon tells.
@@ -61,6 +72,7 @@ struct ProxyReport {
   BlockedTotals blocked_today;
   std::vector<std::string> problems;
   std::vector<std::string> certificate_problems;
+  std::optional<ConcentrationReport> source_concentration{};
 };
 
 using CountsByReason = std::vector<std::pair<std::string, std::uint64_t>>;
@@ -87,6 +99,8 @@ struct StatusReport {
   std::uint64_t sessions_open = 0;
   SessionLimits session_limits;
   RecipientMatrix recipients{};
+  OffenderReport offenders;
+  std::optional<ConcentrationReport> source_concentration;
   CountsByReason blocked_today;
   CountsByReason observed_today;
   std::vector<std::string> problems;  // empty: healthy
@@ -95,6 +109,8 @@ struct StatusReport {
 
 [[nodiscard]] CertificateReport describe(const smtp_proxy::CertificateInfo& certificate,
                                          std::chrono::system_clock::time_point now);
+[[nodiscard]] ConcentrationReport describe(const SourceConcentration::Finding& finding);
+[[nodiscard]] std::string to_warning(const ConcentrationReport& concentration);
 // What expired or is not valid yet is a problem, what expires soon a warning.
 void judge_certificates(StatusReport& report, std::chrono::system_clock::time_point now);
 

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <utility>
+#include <variant>
 
 namespace postern::gateway {
 namespace {
@@ -16,15 +17,13 @@ smtp_proxy::SessionSettings session_settings(const Config& config) {
 
 }  // namespace
 
-SessionWorker::SessionWorker(std::uint16_t index, const Config& config,
-                             smtp_proxy::SessionLedger& ledger,
-                             smtp_proxy::AuthLedger& authentications, Log& log,
-                             rules::EventSink& listener)
+SessionWorker::SessionWorker(std::uint16_t index, const Config& config, const Common& common)
     : index_(index),
-      recorder_(log, config.policy),
-      listener_(listener),
-      proxy_(thread_.loop(), config.datapath.proxy_ports, session_settings(config), ledger,
-             authentications, *this) {}
+      sources_(common.sources),
+      recorder_(common.log, config.policy),
+      listener_(common.listener),
+      proxy_(thread_.loop(), config.datapath.proxy_ports, session_settings(config), common.ledger,
+             common.authentications, *this) {}
 
 // The thread must end before what it works on goes.
 SessionWorker::~SessionWorker() {
@@ -34,6 +33,10 @@ SessionWorker::~SessionWorker() {
 void SessionWorker::on_event(const rules::Ends& ends, const rules::Event& event) {
   recorder_.on_event(ends, event);
   listener_.on_event(ends, event);
+  const auto* opened = std::get_if<rules::SessionOpened>(&event);
+  if (opened != nullptr && opened->zone == rules::Zone::external) {
+    sources_.note(ends.client.address, SourceConcentration::Clock::now());
+  }
 }
 
 void SessionWorker::start() {

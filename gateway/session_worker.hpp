@@ -1,5 +1,5 @@
 // One worker of the proxy: a thread with the sessions that the kernel gave it, and what is told of them. What it shares
-// with the others is posted to it as a value, but for the two ledgers.
+// with the others is posted to it as a value, but for the ledgers in Common.
 // Errors:   the constructor throws std::system_error when a listener cannot be opened.
 // Threads:  one owner; readers as EventRecorder says.
 #pragma once
@@ -10,6 +10,7 @@
 #include "gateway/config.hpp"
 #include "gateway/event_recorder.hpp"
 #include "gateway/log.hpp"
+#include "gateway/source_concentration.hpp"
 #include "gateway/worker_thread.hpp"
 #include "rules/event.hpp"
 #include "smtp_proxy/auth_ledger.hpp"
@@ -20,10 +21,15 @@ namespace postern::gateway {
 
 class SessionWorker final : rules::EventSink {
  public:
-  // The ledgers are those of all workers. `listener` hears of every event, too, on this worker's
-  // thread. All of them must outlive this one.
-  SessionWorker(std::uint16_t index, const Config& config, smtp_proxy::SessionLedger& ledger,
-                smtp_proxy::AuthLedger& authentications, Log& log, rules::EventSink& listener);
+  // What all workers have in common. It must outlive them.
+  struct Common {
+    smtp_proxy::SessionLedger& ledger;
+    smtp_proxy::AuthLedger& authentications;
+    SourceConcentration& sources;
+    Log& log;
+    rules::EventSink& listener;  // hears of every event, too, on the worker's thread
+  };
+  SessionWorker(std::uint16_t index, const Config& config, const Common& common);
   ~SessionWorker() override;
   SessionWorker(const SessionWorker&) = delete;
   SessionWorker& operator=(const SessionWorker&) = delete;
@@ -44,6 +50,7 @@ class SessionWorker final : rules::EventSink {
   void on_event(const rules::Ends& ends, const rules::Event& event) override;
 
   std::uint16_t index_;
+  SourceConcentration& sources_;
   EventRecorder recorder_;
   rules::EventSink& listener_;
   WorkerThread thread_;

@@ -5,6 +5,14 @@
 
 namespace postern::rules {
 
+std::optional<IpAddress> Mailer::own_address_for(const IpAddress& destination) const {
+  if (std::ranges::find(addresses, destination) != addresses.end()) {
+    return destination;
+  }
+  const auto first = std::ranges::find(addresses, destination.is_v4(), &IpAddress::is_v4);
+  return first == addresses.end() ? std::nullopt : std::optional(*first);
+}
+
 void Policy::add_mailer(Mailer mailer) {
   for (const IpAddress& address : mailer.addresses) {
     mailer_by_address_.emplace(address, mailers_.size());

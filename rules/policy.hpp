@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -63,8 +64,7 @@ struct Mailer {
   MailerId id = 0;
   std::string name;
   std::vector<IpAddress> addresses;
-  // The router's own addresses that stand for it; what comes for them goes to the first address of
-  // the same family.
+  // The router's own addresses that stand for it.
   std::vector<IpAddress> published_as{};
   DomainSet domains;  // what strangers may write to
   bool authenticated_relay = false;
@@ -73,6 +73,10 @@ struct Mailer {
   UpstreamTls upstream_tls = UpstreamTls::opportunistic;
   bool allow_routing_characters = false;
   bool allow_address_literals = false;
+
+  // Where a connection that is meant for `destination` goes on to: there, or, if it is one that
+  // stands for the mailer, to its first address of the same family. nullopt: it has none.
+  [[nodiscard]] std::optional<IpAddress> own_address_for(const IpAddress& destination) const;
 };
 
 enum class Refusal : std::uint8_t { reject, drop };

@@ -16,6 +16,8 @@ namespace postern::rules {
 template <typename Key, typename Value>
 class RecencyTable {
  public:
+  using Entries = std::list<std::pair<const Key, Value>>;
+
   explicit RecencyTable(std::size_t most) : most_(most) {}
 
   // Does not count as touching.
@@ -59,10 +61,10 @@ class RecencyTable {
   }
 
   [[nodiscard]] std::size_t size() const { return index_.size(); }
+  // The oldest first.
+  [[nodiscard]] const Entries& entries() const { return by_age_; }
 
  private:
-  using Entries = std::list<std::pair<const Key, Value>>;
-
   void erase_oldest() {
     index_.erase(by_age_.front().first);
     by_age_.pop_front();

@@ -66,6 +66,8 @@ Session::Session(const SessionHost& host, Accepted accepted, SessionSettings set
       settings_(std::move(settings.smtp)),
       tls_(std::move(settings.tls)),
       ends_(accepted.ends),
+      upstream_{.address = mailer.own_address_for(ends_.server.address).value(),
+                .port = ends_.server.port},
       client_(host.loop),
       server_(host.loop),
       conversation_(
@@ -106,7 +108,7 @@ void Session::spawn_server_pump() {
 }
 
 net::awaitable<bool> Session::connect() {
-  auto socket = connect_as_client(ends_);
+  auto socket = connect_as_client({.client = ends_.client, .server = upstream_});
   if (!socket) {
     fail_connect(socket.error());
     co_return false;
@@ -349,7 +351,7 @@ void Session::time_out() {
     conversation_.unreachable(rules::UpstreamError::timed_out, host_.buffers.output);
   } else {
     if (to_secure_ == Secure::server) {
-      host_.upstream_tls.note_failure(ends_.server.address, Clock::now());
+      host_.upstream_tls.note_failure(upstream_.address, Clock::now());
     }
     conversation_.timeout(host_.buffers.output);
   }

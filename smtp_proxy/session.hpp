@@ -58,6 +58,7 @@ struct SessionSettings {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
+  // Throws if the mailer has no address of the family.
   Session(const SessionHost& host, Accepted accepted, SessionSettings settings,
           const rules::Mailer& mailer, rules::Zone zone);
   ~Session();
@@ -123,6 +124,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::shared_ptr<const Settings> settings_;
   std::shared_ptr<const TlsContexts> tls_;
   rules::Ends ends_;
+  rules::Endpoint upstream_;  // the mailer's own; ends_.server may be one that it is published as
   Stream client_;
   Stream server_;
   Conversation conversation_;

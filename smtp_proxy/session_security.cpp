@@ -28,7 +28,7 @@ rules::UpstreamTls Session::upstream_tls(const rules::Mailer& mailer) const {
   }
   const bool is_in_clear =
       is_opportunistic &&
-      (!has_context || host_.upstream_tls.has_failed_lately(ends_.server.address, Clock::now()));
+      (!has_context || host_.upstream_tls.has_failed_lately(upstream_.address, Clock::now()));
   return is_in_clear ? rules::UpstreamTls::off : mailer.upstream_tls;
 }
 
@@ -64,13 +64,13 @@ net::awaitable<void> Session::secure_server() {
   bool is_made = false;
   if (stage_ == Stage::talking) {
     server_.begin_tls(tls_of(mailer_id())
-                          .towards_mailer->connect(server_.native_handle(), ends_.server.address,
+                          .towards_mailer->connect(server_.native_handle(), upstream_.address,
                                                    host_.upstream_tls.sessions));
     is_made = co_await handshake(server_);
     if (is_made) {
-      host_.upstream_tls.note_success(ends_.server.address, Clock::now());
+      host_.upstream_tls.note_success(upstream_.address, Clock::now());
     } else if (stage_ == Stage::talking) {  // else it may have been the client that ended it
-      host_.upstream_tls.note_failure(ends_.server.address, Clock::now());
+      host_.upstream_tls.note_failure(upstream_.address, Clock::now());
     }
   }
   finish_handshake(rules::TlsPeer::server, server_, is_made);

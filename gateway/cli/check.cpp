@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
+#include <vector>
 
 #include "gateway/cli/commands.hpp"
 #include "gateway/cli/policy_text.hpp"
@@ -20,7 +22,9 @@ std::expected<Config, Diagnostics> load_and_compare_with_host(const std::string&
   if (!config) {
     return config;
   }
-  Diagnostics conflicts = check_against_host(*config, local_addresses());
+  const std::vector<rules::IpAddress> own = local_addresses();
+  std::ranges::move(warn_against_host(*config, own), std::back_inserter(config->warnings));
+  Diagnostics conflicts = check_against_host(*config, own);
   if (!conflicts.empty()) {
     conflicts.insert(conflicts.end(), config->warnings.begin(), config->warnings.end());
     return std::unexpected(std::move(conflicts));

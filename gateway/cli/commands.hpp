@@ -48,10 +48,16 @@ struct BlockedOptions {
   bool follow = false;
 };
 
+struct OffendersOptions {
+  ControlOptions control;
+  std::size_t limit = 50;
+};
+
 [[nodiscard]] int run_status(const ControlOptions& options);
 [[nodiscard]] int run_doctor(const ControlOptions& options);
 [[nodiscard]] int run_counters(const ControlOptions& options);
 [[nodiscard]] int run_blocked(const BlockedOptions& options);
+[[nodiscard]] int run_offenders(const OffendersOptions& options);
 [[nodiscard]] int run_reload(const ControlOptions& options);
 [[nodiscard]] int run_drain(const ControlOptions& options);
 

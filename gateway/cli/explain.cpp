@@ -203,16 +203,26 @@ std::string outcome_text(const Answer& answer, const Style& style) {
                         : style.bad("refused");
 }
 
+std::string server_in_words(const Answer& answer) {
+  const rules::IpAddress& address = answer.flow.destination;
+  std::string out = fmt::format("{} port 25", address.to_string());
+  if (answer.mailer == nullptr) {
+    return out;
+  }
+  out += fmt::format(", mailer {}", answer.mailer->name);
+  const auto own = answer.mailer->own_address_for(address);
+  return own && *own != address
+             ? out + fmt::format(" is published as it: on to {}", own->to_string())
+             : out;
+}
+
 std::string in_words(const Answer& answer, const ExplainOptions& options, const Style& style) {
   Table table({{}, {}});
   table.add({"client",
              fmt::format("{}, in on {}, {} interface", answer.flow.source.to_string(),
                          printable(answer.interface),
                          answer.flow.from_external_interface ? "an external" : "not an external")});
-  table.add({"server",
-             fmt::format(
-                 "{} port 25{}", answer.flow.destination.to_string(),
-                 answer.mailer == nullptr ? "" : fmt::format(", mailer {}", answer.mailer->name))});
+  table.add({"server", server_in_words(answer)});
   table.add({"direction", rules::to_label(answer.connection.direction)});
   table.add(
       {"verdict", with_reason(connection_in_words(answer.connection), answer.connection.reason)});
@@ -225,6 +235,13 @@ std::string in_words(const Answer& answer, const ExplainOptions& options, const 
     table.add({"note", answer.note});
   }
   return table.to_string() + outcome_text(answer, style) + "\n";
+}
+
+boost::json::value upstream_json(const Answer& answer) {
+  const auto own = answer.mailer == nullptr
+                       ? std::nullopt
+                       : answer.mailer->own_address_for(answer.flow.destination);
+  return own ? boost::json::value(own->to_string()) : boost::json::value();
 }
 
 std::string in_json(const Answer& answer) {
@@ -240,6 +257,7 @@ std::string in_json(const Answer& answer) {
       {"rule", answer.connection.rule},
       {"mailer",
        answer.mailer == nullptr ? boost::json::value() : boost::json::value(answer.mailer->name)},
+      {"upstream", upstream_json(answer)},
       {"recipient", nullptr},
       {"note", answer.note},
   };

@@ -25,6 +25,7 @@ class CommandLine {
     add_explain();
     add_ruleset();
     add_blocked();
+    add_offenders();
     add_plain("status", "Show the daemon, its workers and mailers, and what was blocked today",
               "Exits 0 only if all is well.\nExample:\n  postern status --json", run_status);
     add_plain("counters", "Show all counters", "Example:\n  postern counters --json", run_counters);
@@ -128,6 +129,18 @@ class CommandLine {
     add_control(app, blocked_.control);
   }
 
+  void add_offenders() {
+    CLI::App* app =
+        add("offenders", "Show the inside hosts that send mail past the mailers",
+            "The one with most attempts first.\nExample:\n  postern offenders --limit 10",
+            [this] { return run_offenders(offenders_); });
+    app->add_option("--limit", offenders_.limit, "How many to show")
+        ->type_name("N")
+        ->check(CLI::Range(0, 1'000'000))
+        ->capture_default_str();
+    add_control(app, offenders_.control);
+  }
+
   void add_plain(const char* name, const char* description, const char* footer,
                  int (*command)(const ControlOptions&)) {
     CLI::App* app = add(name, description, footer, [this, command] { return command(control_); });
@@ -140,6 +153,7 @@ class CommandLine {
   ExplainOptions explain_;
   RulesetOptions ruleset_;
   BlockedOptions blocked_;
+  OffendersOptions offenders_;
   ControlOptions control_;
 };
 

@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <functional>
+#include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace postern::gateway::cli {
@@ -12,6 +16,11 @@ namespace {
 
 std::string section(const Style& style, std::string_view title, const std::string& body) {
   return fmt::format("\n{}\n{}", style.heading(title), body);
+}
+
+template <typename T>
+std::size_t shown_of(const std::vector<T>& items) {
+  return std::min(items.size(), kShownRows);
 }
 
 std::string item(std::string_view text) {
@@ -47,14 +56,15 @@ std::string_view private_range(const rules::Prefix& network) {
 std::string internal_text(const rules::Policy& policy) {
   std::string out =
       fmt::format("  A client that comes in on any interface but {}, with an address in\n",
-                  fmt::join(policy.external_interfaces, ", "));
+                  first_names(policy.external_interfaces));
   Table networks({{}, {}});
-  for (const rules::Prefix& network : policy.internal_networks.prefixes()) {
+  const auto& prefixes = policy.internal_networks.prefixes();
+  for (const rules::Prefix& network : std::span(prefixes).first(shown_of(prefixes))) {
     const std::string_view range = private_range(network);
     networks.add({"  " + network.to_string(),
                   range.empty() ? "" : fmt::format("{}, trusted because it is listed", range)});
   }
-  return out + networks.to_string() +
+  return out + networks.to_string() + and_more(prefixes.size() - shown_of(prefixes), "network") +
          "  Everybody else is a stranger, whatever address or sender is claimed.\n";
 }
 
@@ -65,6 +75,11 @@ std::string joined(const std::vector<rules::IpAddress>& addresses) {
     texts.push_back(address.to_string());
   }
   return fmt::format("{}", fmt::join(texts, ", "));
+}
+
+std::string addresses_text(const rules::Mailer& mailer) {
+  return joined(mailer.addresses) +
+         (mailer.published_as.empty() ? "" : ", published as " + joined(mailer.published_as));
 }
 
 std::string domains_text(const rules::Mailer& mailer, const MailerSource& source) {
@@ -80,11 +95,11 @@ std::string domains_text(const rules::Mailer& mailer, const MailerSource& source
 std::string mailers_text(const Config& config) {
   Table table({{"mailer"}, {"addresses"}, {"strangers may write to"}});
   const auto& mailers = config.policy->mailers();
-  for (std::size_t i = 0; i < mailers.size(); ++i) {
-    table.add({mailers[i].name, joined(mailers[i].addresses),
+  for (std::size_t i = 0; i < shown_of(mailers); ++i) {
+    table.add({mailers[i].name, addresses_text(mailers[i]),
                printable(domains_text(mailers[i], config.mailer_sources[i]))});
   }
-  return table.to_string();
+  return table.to_string() + and_more(mailers.size() - shown_of(mailers), "mailer");
 }
 
 std::string_view how(rules::Refusal refusal) {
@@ -192,37 +207,66 @@ std::string_view strangers_auth_text(const rules::Mailer& mailer) {
                                                        : "refused, as there is no TLS";
 }
 
+struct TlsRow {
+  std::array<std::string, 3> cells;
+  std::vector<std::string> mailers;
+};
+
+// With many mailers one for those that have the same.
+std::vector<TlsRow> tls_rows(const Config& config) {
+  std::vector<TlsRow> rows;
+  const auto& mailers = config.policy->mailers();
+  for (std::size_t i = 0; i < mailers.size(); ++i) {
+    TlsRow row{.cells = {printable(clients_tls_text(mailers[i], config)),
+                         mailers_tls_text(mailers[i], config.tls_sources[i]),
+                         std::string(strangers_auth_text(mailers[i]))},
+               .mailers = {mailers[i].name}};
+    const auto same = std::ranges::find(rows, row.cells, &TlsRow::cells);
+    if (mailers.size() > kShownRows && same != rows.end()) {
+      same->mailers.push_back(mailers[i].name);
+    } else {
+      rows.push_back(std::move(row));
+    }
+  }
+  return rows;
+}
+
 std::string tls_text(const Config& config) {
   if (config.policy->observe) {
     return item(
         "STARTTLS and AUTH are shown as the mailers offer them: a session that uses STARTTLS is "
         "passed on unread from there.");
   }
+  const std::vector<TlsRow> rows = tls_rows(config);
   Table table({{"mailer"}, {"clients' STARTTLS"}, {"to the mailer"}, {"AUTH of strangers"}});
-  const auto& mailers = config.policy->mailers();
-  for (std::size_t i = 0; i < mailers.size(); ++i) {
-    table.add({mailers[i].name, printable(clients_tls_text(mailers[i], config)),
-               mailers_tls_text(mailers[i], config.tls_sources[i]),
-               std::string(strangers_auth_text(mailers[i]))});
+  for (const TlsRow& row : std::span(rows).first(shown_of(rows))) {
+    table.add({first_names(row.mailers), row.cells[0], row.cells[1], row.cells[2]});
   }
-  return table.to_string();
+  return table.to_string() + and_more(rows.size() - shown_of(rows), "such line");
+}
+
+// Of the mailers that something holds for.
+template <typename Predicate>
+std::vector<std::string> names_of(const rules::Policy& policy, Predicate holds) {
+  std::vector<std::string> names;
+  for (const rules::Mailer& mailer : policy.mailers()) {
+    if (std::invoke(holds, mailer)) {
+      names.push_back(mailer.name);
+    }
+  }
+  return names;
 }
 
 // One line for all mailers that something holds for; which ones, if it is not all.
 template <typename Predicate>
 std::string item_of(const rules::Policy& policy, Predicate holds, std::string_view text) {
-  std::vector<std::string> names;
-  for (const rules::Mailer& mailer : policy.mailers()) {
-    if (holds(mailer)) {
-      names.push_back(mailer.name);
-    }
-  }
+  const std::vector<std::string> names = names_of(policy, holds);
   if (names.empty()) {
     return "";
   }
   return item(names.size() == policy.mailers().size()
                   ? std::string(text)
-                  : fmt::format("{}: {}", fmt::join(names, ", "), text));
+                  : fmt::format("{}: {}", first_names(names), text));
 }
 
 std::string given_up_by_tls_text(const rules::Policy& policy) {
@@ -256,17 +300,19 @@ std::string given_up_by_tls_text(const rules::Policy& policy) {
 
 std::string given_up_text(const Config& config) {
   std::string out = config.policy->observe ? "" : given_up_by_tls_text(*config.policy);
-  for (const rules::Mailer& mailer : config.policy->mailers()) {
-    if (mailer.allow_routing_characters) {
-      out +=
-          item(fmt::format("{} takes '%' and '!' from strangers: make sure that it does not "
-                           "reroute by them.",
-                           mailer.name));
-    }
-    if (mailer.allow_address_literals) {
-      out += item(fmt::format("{} takes recipients at its own address in brackets from strangers.",
-                              mailer.name));
-    }
+  const auto routing = names_of(*config.policy, &rules::Mailer::allow_routing_characters);
+  if (!routing.empty()) {
+    out += item(
+        fmt::format("{} '%' and '!' from strangers: make sure that {} not reroute by them.",
+                    routing.size() == 1 ? routing[0] + " takes" : first_names(routing) + " take",
+                    routing.size() == 1 ? "it does" : "they do"));
+  }
+  const auto literals = names_of(*config.policy, &rules::Mailer::allow_address_literals);
+  if (!literals.empty()) {
+    out += item(fmt::format("{} own address in brackets from strangers.",
+                            literals.size() == 1
+                                ? literals[0] + " takes recipients at its"
+                                : first_names(literals) + " take recipients at their"));
   }
   if (config.datapath.on_failure == nfq::OnFailure::open && !config.policy->observe) {
     out += item(

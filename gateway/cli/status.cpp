@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "gateway/cli/commands.hpp"
 #include "gateway/cli/control_client.hpp"
+#include "gateway/cli/offenders.hpp"
 #include "gateway/cli/terminal.hpp"
 #include "smtp_proxy/tls/certificate.hpp"
 
@@ -95,24 +98,64 @@ std::string workers_text(const value& status, const Style& style) {
   return fmt::format("\n{}\n{}", style.heading("Workers"), table.to_string());
 }
 
+bool is_reachable(const value& mailer) {
+  return is_true_at(mailer, "upstream_ok");
+}
+
+// With more mailers than are shown, those first that somebody has to look after.
+template <typename IsFine>
+std::vector<const value*> by_urgency(const boost::json::array& mailers, IsFine is_fine) {
+  std::vector<const value*> out;
+  for (const value& mailer : mailers) {
+    out.push_back(&mailer);
+  }
+  if (out.size() > kShownRows) {
+    std::ranges::stable_partition(out, [&](const value* mailer) { return !is_fine(*mailer); });
+  }
+  return out;
+}
+
+template <typename IsFine>
+std::string and_more_of(std::span<const value* const> mailers, IsFine is_fine,
+                        std::string_view fine) {
+  const auto in_trouble = static_cast<std::size_t>(
+      std::ranges::count_if(mailers, [&](const value* mailer) { return !is_fine(*mailer); }));
+  if (mailers.empty()) {
+    return "";
+  }
+  return in_trouble == 0
+             ? fmt::format("  and {}, all {}\n", count_of(mailers.size(), "more mailer"), fine)
+             : fmt::format("  and {}, {} of them not {}\n", count_of(mailers.size(), "more mailer"),
+                           with_commas(in_trouble), fine);
+}
+
 std::string reachable_text(const value& mailer, const Style& style) {
   const value* known = member(mailer, "upstream_ok");
   if (known == nullptr || known->is_null()) {
     return "not tried yet";
   }
-  if (is_true_at(mailer, "upstream_ok")) {
+  if (is_reachable(mailer)) {
     return style.good("reachable");
   }
   return style.bad(fmt::format("not reachable: {}", text_at(mailer, "last_upstream_error")));
 }
 
+std::string addresses_text(const value& mailer) {
+  const auto& published = array_at(mailer, "published_as");
+  return joined_texts(array_at(mailer, "addresses")) +
+         (published.empty() ? "" : ", published as " + joined_texts(published));
+}
+
 std::string mailers_text(const value& status, const Style& style) {
   Table table({{"mailer"}, {"addresses"}, {"sessions", Align::right}, {"state"}});
-  for (const value& mailer : array_at(status, "mailers")) {
-    table.add({text_at(mailer, "name"), joined_texts(array_at(mailer, "addresses")),
-               text_at(mailer, "sessions_open"), reachable_text(mailer, style)});
+  const std::vector<const value*> mailers = by_urgency(array_at(status, "mailers"), is_reachable);
+  const std::size_t shown = std::min(mailers.size(), kShownRows);
+  for (const value* mailer : std::span(mailers).first(shown)) {
+    table.add({text_at(*mailer, "name"), addresses_text(*mailer), text_at(*mailer, "sessions_open"),
+               reachable_text(*mailer, style)});
   }
-  return fmt::format("\n{}\n{}", style.heading("Mailers"), table.to_string());
+  return fmt::format("\n{}\n{}{}", style.heading("Mailers"), table.to_string(),
+                     and_more_of(std::span(mailers).subspan(shown), is_reachable, "reachable"));
 }
 
 std::string expiry_text(const value& certificate, const Style& style) {
@@ -149,15 +192,30 @@ void add_tls_rows(const value& mailer, const Style& style, Table& table) {
   }
 }
 
+// Nothing that is judged by nobody, and no certificate to be renewed.
+bool has_quiet_tls(const value& mailer) {
+  const auto is_good = [](const value& certificate) {
+    return std::chrono::days(static_cast<std::int64_t>(number_at(certificate, "days_left"))) >=
+           smtp_proxy::kSoonExpiring;
+  };
+  return text_at(mailer, "starttls") != "pass" &&
+         std::ranges::all_of(array_at(mailer, "certificates"), is_good);
+}
+
 std::string tls_text(const value& status, const Style& style) {
   Table table(
       {{"mailer"}, {"starttls"}, {"to the mailer"}, {"certificate"}, {"names"}, {"expires"}});
-  for (const value& mailer : array_at(status, "mailers")) {
-    if (member(mailer, "starttls") != nullptr) {
-      add_tls_rows(mailer, style, table);
+  const std::vector<const value*> mailers = by_urgency(array_at(status, "mailers"), has_quiet_tls);
+  const std::size_t shown = std::min(mailers.size(), kShownRows);
+  for (const value* mailer : std::span(mailers).first(shown)) {
+    if (member(*mailer, "starttls") != nullptr) {
+      add_tls_rows(*mailer, style, table);
     }
   }
-  return table.empty() ? "" : fmt::format("\n{}\n{}", style.heading("TLS"), table.to_string());
+  return table.empty() ? ""
+                       : fmt::format("\n{}\n{}{}", style.heading("TLS"), table.to_string(),
+                                     and_more_of(std::span(mailers).subspan(shown), has_quiet_tls,
+                                                 "with certificates that are good for a while"));
 }
 
 // The four cells of the relay policy.
@@ -206,28 +264,42 @@ std::string blocked_text(const value& status, const Style& style) {
   return out;
 }
 
-std::string warnings_text(const value& status, const Style& style) {
-  const auto& warnings = array_at(status, "warnings");
-  if (warnings.empty()) {
+std::string offenders_text(const value& status, const Style& style) {
+  const value* offenders = member(status, "offenders");
+  if (offenders == nullptr || array_at(*offenders, "offenders").empty()) {
     return "";
   }
-  std::string out = fmt::format("\n{}\n", style.heading("Warnings"));
-  for (const value& warning : warnings) {
-    out += fmt::format("  - {}\n", style.doubtful(text_at(warning, "")));
+  return fmt::format("\n{}\n{}{}",
+                     style.heading("Inside hosts that send past the mailers (postern offenders)"),
+                     offenders_table(*offenders), offenders_notes(*offenders));
+}
+
+template <typename Paint>
+std::string list_text(const boost::json::array& texts, std::string_view what, Paint paint) {
+  std::string out;
+  for (std::size_t i = 0; i < std::min(texts.size(), kShownRows); ++i) {
+    out += fmt::format("  - {}\n", paint(text_at(texts[i], "")));
   }
-  return out;
+  return out + and_more(texts.size() - std::min(texts.size(), kShownRows), what);
+}
+
+std::string warnings_text(const value& status, const Style& style) {
+  const auto& warnings = array_at(status, "warnings");
+  return warnings.empty()
+             ? ""
+             : fmt::format("\n{}\n{}", style.heading("Warnings"),
+                           list_text(warnings, "warning", [&](const std::string& text) {
+                             return style.doubtful(text);
+                           }));
 }
 
 std::string problems_text(const value& status, const Style& style) {
   const auto& problems = array_at(status, "problems");
-  if (problems.empty()) {
-    return "";
-  }
-  std::string out = fmt::format("\n{}\n", style.heading("Problems"));
-  for (const value& problem : problems) {
-    out += fmt::format("  - {}\n", style.bad(text_at(problem, "")));
-  }
-  return out;
+  return problems.empty()
+             ? ""
+             : fmt::format("\n{}\n{}", style.heading("Problems"),
+                           list_text(problems, "problem",
+                                     [&](const std::string& text) { return style.bad(text); }));
 }
 
 }  // namespace
@@ -245,7 +317,8 @@ int run_status(const ControlOptions& options) {
     const Style style = Style::of(STDOUT_FILENO);
     print(daemon_text(status, style) + workers_text(status, style) + mailers_text(status, style) +
           tls_text(status, style) + recipients_text(status, style) + blocked_text(status, style) +
-          warnings_text(status, style) + problems_text(status, style));
+          offenders_text(status, style) + warnings_text(status, style) +
+          problems_text(status, style));
   }
   return is_true_at(status, "healthy") ? kFine : kAnswerIsNo;
 }

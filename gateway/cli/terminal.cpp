@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <span>
 #include <utility>
 
 namespace postern::gateway::cli {
@@ -110,6 +111,18 @@ std::string with_commas(std::uint64_t number) {
 
 std::string count_of(std::size_t count, std::string_view what) {
   return fmt::format("{} {}{}", with_commas(count), what, count == 1 ? "" : "s");
+}
+
+std::string first_names(const std::vector<std::string>& names) {
+  if (names.size() <= kShownNames) {
+    return fmt::format("{}", fmt::join(names, ", "));
+  }
+  return fmt::format("{} and {} more", fmt::join(std::span(names).first(kShownNames), ", "),
+                     with_commas(names.size() - kShownNames));
+}
+
+std::string and_more(std::size_t left, std::string_view what) {
+  return left == 0 ? "" : fmt::format("  and {}\n", count_of(left, fmt::format("more {}", what)));
 }
 
 std::string local_time(std::int64_t unix_seconds) {

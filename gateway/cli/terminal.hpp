@@ -60,6 +60,15 @@ class Table {
 // 1 -> "1 domain", 2 -> "2 domains"; thousands apart, as in "1,000,000 domains".
 [[nodiscard]] std::string count_of(std::size_t count, std::string_view what);
 
+// Of a list with hundreds of entries so many are shown: one screen is to stay one.
+inline constexpr std::size_t kShownRows = 20;
+inline constexpr std::size_t kShownNames = 5;
+
+// "a, b, c, d, e and 295 more"
+[[nodiscard]] std::string first_names(const std::vector<std::string>& names);
+// A line such as "  and 280 more mailers"; empty if `left` is 0.
+[[nodiscard]] std::string and_more(std::size_t left, std::string_view what);
+
 // Local time, as "2026-11-22 11:00:04".
 [[nodiscard]] std::string local_time(std::int64_t unix_seconds);
 

@@ -10,6 +10,7 @@ _postern() {
     [doctor]='--json --socket --config --help'
     [counters]='--json --socket --config --help'
     [blocked]='--limit --follow --json --socket --config --help'
+    [offenders]='--limit --json --socket --config --help'
     [reload]='--json --socket --config --help'
     [drain]='--json --socket --config --help'
   )

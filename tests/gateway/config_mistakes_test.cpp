@@ -388,11 +388,42 @@ domains_file = "/dev/zero"
 )~"),
         R"~(postern.toml:7:16: error: mailer[0].domains_file: found "/dev/zero", which cannot be read (Not a regular file); expected the path of a text file with one domain a line; create the file or correct the path
 )~"},
-    Row{"LaterMailerKeys", kNetwork + kMailer + std::string(R"~(published_as = ["198.51.100.1"]
-relay_by_mx = true
+    Row{"ExpectedRelays", kNetwork + kMailer + std::string(R"~([inbound]
+expected_relays = ["192.0.2.0/24", "filter.example", "0.0.0.0/0", "2001:db8::5"]
 )~"),
-        R"~(postern.toml:8:1: error: mailer[0].published_as: not available in this version yet; remove it
-postern.toml:9:15: error: mailer[0].relay_by_mx: found true; not available in this version yet; remove it
+        R"~(postern.toml:9:36: error: inbound.expected_relays[1]: found "filter.example"; expected a network such as "192.0.2.0/24"; write address/length, or an address alone
+postern.toml:9:54: error: inbound.expected_relays[2]: found "0.0.0.0/0"; expected the relays that the site's mail comes through; with this one nothing would ever be noticed: name them
+)~"},
+    Row{"NoExpectedRelays", kNetwork + kMailer + std::string(R"~([inbound]
+expected_relays = []
+)~"),
+        R"~(postern.toml:9:19: error: inbound.expected_relays: found an empty list; expected a list of networks or addresses, such as ["192.0.2.0/24"]; name those that the site's mail comes through, or leave it out
+)~"},
+    Row{"LaterMailerKey", kNetwork + kMailer + std::string(R"~(relay_by_mx = true
+)~"),
+        R"~(postern.toml:8:15: error: mailer[0].relay_by_mx: found true; not available in this version yet; remove it
+)~"},
+    Row{"PublishedAsNoAddresses", kNetwork + kMailer + std::string(R"~(published_as = []
+)~"),
+        R"~(postern.toml:8:16: error: mailer[0].published_as: found an empty list; expected a list of IP addresses, such as ["198.51.100.1"]; name the router's own addresses that stand for this mailer, or leave it out
+)~"},
+    Row{"PublishedAsWhatNoRouterCanHave", kNetwork + kMailer + std::string(R"~(published_as = ["127.0.0.1", "wan0"]
+)~"),
+        R"~(postern.toml:8:17: error: mailer[0].published_as[0]: found "127.0.0.1", which is a loopback address, and never leaves its host; expected an address of the router; correct or remove it
+postern.toml:8:30: error: mailer[0].published_as[1]: found "wan0"; expected an IPv4 or IPv6 address; correct it
+)~"},
+    Row{"PublishedAsEveryMistakeAtOnce", kNetwork + kMailer + std::string(R"~(published_as = ["198.51.100.1", "2001:db8::1"]
+[[mailer]]
+name = "mx2"
+addresses = ["203.0.113.26"]
+published_as = ["198.51.100.1", "203.0.113.25", "203.0.113.26", "198.51.100.2", "::ffff:198.51.100.2"]
+domains = ["example.org"]
+)~"),
+        R"~(postern.toml:8:33: error: mailer[0].published_as: found 2001:db8::1, and the mailer has no IPv6 address of its own to connect on to; expected one in `addresses`; add it there, or remove this one
+postern.toml:12:17: error: mailer[1].published_as: found 198.51.100.1, which "mx1" has already; expected every address once, because an address decides which mailer's domains hold; remove one of them
+postern.toml:12:33: error: mailer[1].published_as: found 203.0.113.25, which "mx1" has already; expected every address once, because an address decides which mailer's domains hold; remove one of them
+postern.toml:12:49: error: mailer[1].published_as: found 203.0.113.26, which this mailer has already; expected every address once, because an address decides which mailer's domains hold; remove one of them
+postern.toml:12:81: error: mailer[1].published_as: found 198.51.100.2, which this mailer has already; expected every address once, because an address decides which mailer's domains hold; remove one of them
 )~"},
     Row{"SwitchesThatAreNoBooleans", kNetwork + kMailer + std::string(R"~(authenticated_relay = "no"
 allow_routing_characters = 1
@@ -568,7 +599,7 @@ internal_network   = ["203.0.113.0/24"]
 [[mailer]]
 name      = "m x1"
 addresses = ["203.0.113.25", "224.0.0.1", "foo.example.org", 5, "203.0.113.25"]
-published_as = ["1.1.1.1"]
+published_as = ["2001:db8::1"]
 domains   = ["example.org", "*.example.org", "a@b.c", "*", "EXAMPLE.ORG."]
 starttls = "passt"
 authenticated_relay = 1
@@ -596,7 +627,7 @@ postern.toml:7:30: error: mailer[0].addresses[1]: found "224.0.0.1", which is a 
 postern.toml:7:43: error: mailer[0].addresses[2]: found "foo.example.org"; expected an IPv4 or IPv6 address; names are not looked up: write the address that the name stands for
 postern.toml:7:62: error: mailer[0].addresses[3]: found 5; expected a text in double quotes; correct it
 postern.toml:7:65: error: mailer[0].addresses: found 203.0.113.25, which this mailer has already; expected every address once, because an address decides which mailer's domains hold; remove one of them
-postern.toml:8:1: error: mailer[0].published_as: not available in this version yet; remove it
+postern.toml:8:17: error: mailer[0].published_as: found 2001:db8::1, and the mailer has no IPv6 address of its own to connect on to; expected one in `addresses`; add it there, or remove this one
 postern.toml:9:46: error: mailer[0].domains[2]: found "a@b.c"; expected a domain such as "example.org", or "*.example.org" for its subdomains; write the part behind the '@' alone
 postern.toml:9:55: error: mailer[0].domains[3]: found "*"; expected a domain such as "example.org", or "*.example.org" for its subdomains; there is no word for every domain: that would be an open relay
 postern.toml:9:60: warning: mailer[0].domains[4]: "EXAMPLE.ORG." is listed twice; the second changes nothing: remove it, or correct it if another domain was meant

@@ -307,7 +307,54 @@ domains = ["example.org"]
   EXPECT_EQ(all_of(check_against_host(config, {ip("203.0.113.2"), ip("203.0.113.1")})),
             "postern.toml:6:30: error: mailer[0].addresses: found 203.0.113.1, which is this "
             "router's own address; expected the mail server's, or the proxy would connect to "
-            "itself; correct it\n");
+            "itself; write that here, and the router's in `published_as` if it stands for this "
+            "mailer\n");
+}
+
+TEST(CheckAgainstHost, OnlyWarnsOfAPublishedAddressThatIsNotThereYet) {
+  const Config config = valid(R"([network]
+external_interfaces = ["wan0"]
+internal_networks = ["192.168.1.0/24"]
+[[mailer]]
+name = "mx1"
+addresses = ["192.168.1.25"]
+published_as = ["198.51.100.1", "198.51.100.3"]
+domains = ["example.org"]
+)");
+  const std::vector<rules::IpAddress> own = {ip("192.168.1.1"), ip("198.51.100.1")};
+  EXPECT_EQ(all_of(check_against_host(config, own)), "");
+  EXPECT_EQ(all_of(warn_against_host(config, own)),
+            "postern.toml:7:33: warning: mailer[0].published_as: 198.51.100.3 is no address of "
+            "this router now, so that nothing comes in for it; correct it, unless the router gets "
+            "it later\n");
+  EXPECT_EQ(all_of(warn_against_host(config, {})), "") << "where the kernel does not tell";
+}
+
+TEST(Config, TakesTheRelaysThatAreExpected) {
+  const Config config = valid(kLeast + R"([inbound]
+expected_relays = ["192.0.2.0/24", "2001:db8::5"]
+)");
+  EXPECT_TRUE(config.expected_relays.contains(ip("192.0.2.77")));
+  EXPECT_TRUE(config.expected_relays.contains(ip("2001:db8::5")));
+  EXPECT_FALSE(config.expected_relays.contains(ip("2001:db8::6")));
+  EXPECT_TRUE(valid(kLeast).expected_relays.empty());
+}
+
+TEST(Config, FindsAMailerByTheAddressesThatItIsPublishedAs) {
+  const Config config = valid(R"([network]
+external_interfaces = ["wan0"]
+internal_networks = ["192.168.1.0/24", "fd00::/64"]
+[[mailer]]
+name = "mx1"
+addresses = ["fd00::25", "192.168.1.25", "192.168.1.26"]
+published_as = ["198.51.100.1", "2001:db8::1"]
+domains = ["example.org"]
+)");
+  const rules::Mailer* mailer = config.policy->mailer_at(ip("198.51.100.1"));
+  ASSERT_NE(mailer, nullptr);
+  EXPECT_EQ(mailer->published_as, (std::vector{ip("198.51.100.1"), ip("2001:db8::1")}));
+  EXPECT_EQ(config.policy->mailer_at(ip("2001:db8::1")), mailer);
+  EXPECT_EQ(all_of(config.warnings), "");
 }
 
 TEST(LocalAddresses, HoldTheLoopbackAddress) {

@@ -1,6 +1,7 @@
 // The commands of `postern` that need no daemon, run as the program that is installed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -154,6 +155,69 @@ TEST_F(Postern, CheckTellsEveryError) {
           " is not valid: 4 errors.\n");
 }
 
+TEST_F(Postern, CheckAndExplainSayWhatAMailerIsPublishedAs) {
+  const std::string published = folder_.write("published.toml", R"([network]
+external_interfaces = ["wan0"]
+internal_networks = ["192.168.1.0/24"]
+[[mailer]]
+name = "mx1"
+addresses = ["192.168.1.25"]
+published_as = ["198.51.100.1"]
+domains = ["example.org"]
+)");
+  const Finished check = postern({"check", published});
+  EXPECT_EQ(check.code, 0) << check.err;
+  EXPECT_TRUE(check.out.contains(R"(
+  mailer  addresses                                strangers may write to
+  mx1     192.168.1.25, published as 198.51.100.1  example.org (1 domain)
+)")) << check.out;
+  EXPECT_TRUE(
+      check.out.contains("mailer[0].published_as: 198.51.100.1 is no address of this "
+                         "router now"))
+      << check.out;
+  const std::vector<std::string> question{"explain", "--config",     published,
+                                          "--from",  "198.51.100.2", "--interface",
+                                          "wan0",    "--to",         "198.51.100.1"};
+  const Finished words = postern(question);
+  EXPECT_EQ(words.code, 0) << words.err;
+  EXPECT_TRUE(
+      words.out.contains("198.51.100.1 port 25, mailer mx1 is published as it: on to "
+                         "192.168.1.25\n"))
+      << words.out;
+  std::vector<std::string> in_json = question;
+  in_json.emplace_back("--json");
+  const Finished json = postern(in_json);
+  EXPECT_TRUE(json.out.contains(R"("mailer":"mx1","upstream":"192.168.1.25")")) << json.out;
+}
+
+TEST_F(Postern, CheckOfHundredsStaysOneScreen) {
+  std::string toml = "[network]\nexternal_interfaces = [";
+  for (int i = 0; i < 200; ++i) {
+    toml += "\"wan" + std::to_string(i) + "\", ";
+  }
+  toml += "]\ninternal_networks = [\"203.0.113.0/24\", ";
+  for (int i = 0; i < 499; ++i) {
+    toml += "\"10." + std::to_string(i / 250) + "." + std::to_string(i % 250) + ".0/24\", ";
+  }
+  toml += "]\n";
+  for (int i = 0; i < 300; ++i) {
+    toml += "[[mailer]]\nname = \"mx" + std::to_string(i) + "\"\naddresses = [\"10.0." +
+            std::to_string(i / 200) + "." + std::to_string(i % 200) +
+            "\"]\ndomains = [\"example.org\"]\nallow_routing_characters = true\n";
+  }
+  const Finished check = postern({"check", folder_.write("many.toml", toml)});
+  EXPECT_EQ(check.code, 0) << check.err;
+  for (const char* line :
+       {"on any interface but wan0, wan1, wan2, wan3, wan4 and 195 more, with an address in\n",
+        "  and 480 more networks\n", "  and 280 more mailers\n",
+        "  mx0, mx1, mx2, mx3, mx4 and 295 more  hidden: in clear",
+        "  - mx0, mx1, mx2, mx3, mx4 and 295 more take '%' and '!' from strangers: make sure that "
+        "they do not reroute by them.\n"}) {
+    EXPECT_TRUE(check.out.contains(line)) << "expected: " << line << "\ngot: " << check.out;
+  }
+  EXPECT_LT(std::ranges::count(check.out, '\n'), 80) << check.out;
+}
+
 TEST_F(Postern, CheckAnswersInJson) {
   const std::string wrong = folder_.write("wrong.toml", "[x\n");
   const Finished check = postern({"check", "--json", wrong});
@@ -177,7 +241,8 @@ TEST_F(Postern, CheckRefusesTheRoutersOwnAddressAsAMailers) {
   EXPECT_EQ(check.err, config_ +
                            ":10:14: error: mailer[1].addresses: found 203.0.113.26, which is this "
                            "router's own address; expected the mail server's, or the proxy would "
-                           "connect to itself; correct it\n" +
+                           "connect to itself; write that here, and the router's in "
+                           "`published_as` if it stands for this mailer\n" +
                            config_ + " is not valid: 1 error.\n");
 }
 
@@ -344,13 +409,14 @@ TEST_F(Postern, ExplainAnswersInJson) {
   const Finished answer = explain({"--from", "198.51.100.2", "--interface", "wan0", "--to",
                                    "203.0.113.25", "--recipient", "a@far.example", "--json"});
   EXPECT_EQ(answer.code, 1);
-  EXPECT_EQ(answer.out,
-            R"({"allowed":false,"observed":false,"verdict":"divert_external","instead_of":null,)"
-            R"("direction":"inbound","reason":"none",)"
-            R"("rule":"mailer.destination","mailer":"mx1","recipient":{"path":"<a@far.example>",)"
-            R"("forward":false,"class":"foreign","reason":"relay_denied","because":"the domain is )"
-            R"(none of those that strangers may write to at mx1"},"note":""})"
-            "\n");
+  EXPECT_EQ(
+      answer.out,
+      R"({"allowed":false,"observed":false,"verdict":"divert_external","instead_of":null,)"
+      R"("direction":"inbound","reason":"none",)"
+      R"("rule":"mailer.destination","mailer":"mx1","upstream":"203.0.113.25","recipient":{"path":"<a@far.example>",)"
+      R"("forward":false,"class":"foreign","reason":"relay_denied","because":"the domain is )"
+      R"(none of those that strangers may write to at mx1"},"note":""})"
+      "\n");
 }
 
 TEST_F(Postern, ExplainKeepsControlCharactersFromTheTerminal) {
@@ -410,6 +476,7 @@ TEST_F(Postern, WrongUsageExitsWithTwoAndSaysWhy) {
        "--from: found \"x\"; expected an IPv4 or IPv6 address\n"
        "--to: found \"y\"; expected an IPv4 or IPv6 address\n"},
       {{"blocked", "--limit", "many"}, "--limit"},
+      {{"offenders", "--limit", "-1"}, "--limit"},
   };
   for (const Usage& usage : usages) {
     const Finished result = postern(usage.arguments);
@@ -419,8 +486,8 @@ TEST_F(Postern, WrongUsageExitsWithTwoAndSaysWhy) {
 }
 
 TEST_F(Postern, EveryCommandHasHelpWithAnExample) {
-  for (const char* command :
-       {"check", "explain", "ruleset", "status", "counters", "blocked", "reload", "drain"}) {
+  for (const char* command : {"check", "explain", "ruleset", "status", "counters", "blocked",
+                              "offenders", "reload", "drain"}) {
     const Finished help = postern({command, "--help"});
     EXPECT_EQ(help.code, 0) << command;
     EXPECT_NE(help.out.find("Example:\n  postern "), std::string::npos) << help.out;

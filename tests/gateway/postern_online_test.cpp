@@ -189,6 +189,35 @@ Would have been blocked today
 )");
 }
 
+TEST_F(PosternOnline, StatusOfHundredsShowsFirstWhatIsWrong) {
+  std::string mailers;
+  std::string problems;
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = "mx" + std::to_string(i);
+    mailers += std::string(i == 0 ? "" : ",") + R"({"name":")" + name +
+               R"(","addresses":["10.0.0.1"],"sessions_open":0,"upstream_ok":)" +
+               (i == 271 ? "false" : "true") +
+               R"(,"last_upstream_error":"refused","starttls":"terminate","upstream_tls":"off",)" +
+               R"("certificates":[{"file":"/)" + name +
+               R"(.pem","names":["x"],"not_after":1795000000,"days_left":)" +
+               (i == 288 ? "3" : "70") + "}]}";
+    problems += std::string(i == 0 ? "" : ",") + "\"problem " + std::to_string(i) + "\"";
+  }
+  FakeDaemon daemon(
+      socket_, {R"({"daemon":{},"mailers":[)" + mailers + R"(],"problems":[)" + problems + "]}\n"});
+  const std::string out = postern({"status"}).out;
+  EXPECT_TRUE(
+      out.contains("state\n  mx271   10.0.0.1          0  not reachable: refused\n"
+                   "  mx0     10.0.0.1          0  reachable\n"))
+      << out;
+  EXPECT_TRUE(out.contains("  and 280 more mailers, all reachable\n")) << out;
+  EXPECT_TRUE(out.contains("expires\n  mx288   terminate")) << out;
+  EXPECT_TRUE(
+      out.contains("  and 280 more mailers, all with certificates that are good for a while\n"))
+      << out;
+  EXPECT_TRUE(out.contains("  - problem 19\n  and 280 more problems\n")) << out;
+}
+
 TEST_F(PosternOnline, StatusPassesJsonOn) {
   FakeDaemon daemon(socket_, {kHealthy + "\n"});
   const Finished status = postern({"status", "--json"});
@@ -298,6 +327,55 @@ TEST_F(PosternOnline, BlockedKeepsAClientsEscapeSequencesFromTheTerminal) {
   const Finished blocked = postern({"blocked"});
   EXPECT_NE(blocked.out.find(R"(\x1b[2J\xc2\x9b2J\x0d\x0a at mx1)"), std::string::npos)
       << blocked.out;
+}
+
+const std::string kOffenders =
+    R"({"offenders":[{"address":"203.0.113.77","on_link":true,"mac":"52:54:00:0a:0b:0c",)"
+    R"("router_mac":null,"attempts":1200,"passed":3,"rejected":1000,"dropped":197,"observed":0,)"
+    R"("destinations":32,"has_more_destinations":true,"first_seen":1795345204,)"
+    R"("last_seen":1795345299},{"address":"10.9.0.1","on_link":false,"mac":null,)"
+    R"("router_mac":"52:54:00:0d:0e:0f","attempts":1,"passed":0,"rejected":0,"dropped":0,)"
+    R"("observed":1,"destinations":1,"has_more_destinations":false,"first_seen":1795345204,)"
+    R"("last_seen":1795345204}],"known":5,"forgotten":1,"unjudged":4000})";
+const std::string kOffendersTable =
+    R"(  address       link address                     attempts  let through  refused  destinations  first seen           last seen
+  203.0.113.77  52:54:00:0a:0b:0c                   1,200            3    1,197   at least 32  2026-11-22 11:00:04  2026-11-22 11:01:39
+  10.9.0.1      behind router 52:54:00:0d:0e:0f         1            1        0             1  2026-11-22 11:00:04  2026-11-22 11:00:04
+  and 3 more hosts
+  attempts are at least so many: the kernel dealt with 4,000 more by itself, from hosts that it does not tell
+  1 host seen longer ago had to make room
+)";
+
+TEST_F(PosternOnline, OffendersAreATable) {
+  FakeDaemon daemon(socket_, {kOffenders + "\n"});
+  const Finished offenders = postern({"offenders", "--limit", "2"});
+  EXPECT_EQ(daemon.asked(), R"({"command":"offenders","limit":2})");
+  EXPECT_EQ(offenders.code, 0);
+  EXPECT_EQ(offenders.out,
+            "Inside hosts that are no mailers, to port 25 outside\n" + kOffendersTable);
+}
+
+TEST_F(PosternOnline, OffendersSaysThatThereAreNone) {
+  FakeDaemon daemon(socket_, {R"({"offenders":[],"known":0,"forgotten":0,"unjudged":0})"
+                              "\n"});
+  const Finished offenders = postern({"offenders"});
+  EXPECT_EQ(offenders.code, 0);
+  EXPECT_EQ(offenders.out,
+            "Inside hosts that are no mailers, to port 25 outside\n  none since the start\n");
+}
+
+TEST_F(PosternOnline, OffendersPassesJsonOn) {
+  FakeDaemon daemon(socket_, {kOffenders + "\n"});
+  EXPECT_EQ(postern({"offenders", "--json"}).out, kOffenders + "\n");
+}
+
+TEST_F(PosternOnline, StatusShowsTheWorstOffenders) {
+  std::string status = kHealthy;
+  status.replace(status.rfind('}'), 1, ",\"offenders\":" + kOffenders + "}");
+  FakeDaemon daemon(socket_, {status + "\n"});
+  EXPECT_TRUE(postern({"status"})
+                  .out.contains("\nInside hosts that send past the mailers (postern offenders)\n" +
+                                kOffendersTable));
 }
 
 TEST_F(PosternOnline, ReloadSaysThatItIsDone) {

@@ -21,6 +21,7 @@ TEST(ProxyMessages, CarryAReport) {
   ProxyReport report{.sessions = {3, 4}, .problems = {"one", "two"}, .certificate_problems = {"c"}};
   report.mailers.push_back({.name = "mx1",
                             .addresses = {"203.0.113.25", "2001:db8:2::25"},
+                            .published_as = {"198.51.100.1"},
                             .sessions_open = 7,
                             .upstream_ok = false,
                             .last_upstream_error = "refused",
@@ -37,6 +38,7 @@ TEST(ProxyMessages, CarryAReport) {
   report.recipients[1][0] = {.forwarded = 1, .refused = 2, .observed = 3};
   report.blocked_today.refused[5] = 18'446'744'073'709'551'615ULL;
   report.blocked_today.observed[6] = 1;
+  report.source_concentration = {.source = "192.0.2.1", .percent = 97, .sessions = 1234};
 
   const auto received = report_of(sent(to_message(report)));
   ASSERT_TRUE(received);
@@ -47,6 +49,9 @@ TEST(ProxyMessages, CarryAReport) {
   EXPECT_EQ(received->recipients[1][0].refused, 2U);
   EXPECT_EQ(received->blocked_today.refused[5], report.blocked_today.refused[5]);
   EXPECT_EQ(received->problems, report.problems);
+  EXPECT_EQ(received->mailers[0].published_as, report.mailers[0].published_as);
+  ASSERT_TRUE(received->source_concentration);
+  EXPECT_EQ(received->source_concentration->percent, 97U);
   EXPECT_EQ(received->certificate_problems, report.certificate_problems);
 }
 

@@ -42,6 +42,27 @@ TEST(Policy, FindsAMailerByEachOfItsAddresses) {
   }
 }
 
+TEST(Mailer, IsConnectedToAtItsOwnAddressOfTheSameFamily) {
+  Mailer mx = mailer(1, "mx", {"2001:db8:2::25", "203.0.113.25", "203.0.113.26"}, {});
+  mx.published_as = {*IpAddress::parse("198.51.100.1"), *IpAddress::parse("2001:db8::1")};
+  struct Row {
+    const char* destination;
+    const char* want;
+  };
+  constexpr Row kRows[] = {{"203.0.113.25", "203.0.113.25"},
+                           {"203.0.113.26", "203.0.113.26"},
+                           {"198.51.100.1", "203.0.113.25"},
+                           {"2001:db8:2::25", "2001:db8:2::25"},
+                           {"2001:db8::1", "2001:db8:2::25"}};
+  for (const Row& row : kRows) {
+    EXPECT_EQ(mx.own_address_for(*IpAddress::parse(row.destination)), IpAddress::parse(row.want))
+        << row.destination;
+  }
+  EXPECT_EQ(
+      mailer(2, "v4 only", {"203.0.113.27"}, {}).own_address_for(*IpAddress::parse("2001:db8::1")),
+      std::nullopt);
+}
+
 TEST(Policy, StillFindsItsOwnMailersWhenCopied) {
   Policy copy;
   {

@@ -37,13 +37,20 @@ inline std::shared_ptr<const rules::Policy> policy_with(rules::Mailer mailer) {
   return policy;
 }
 
+inline rules::Mailer at_loopback(rules::Mailer mailer) {
+  mailer.addresses = {to_endpoint(kAnyPort).address};
+  return mailer;
+}
+
 class Sink : public rules::EventSink {
  public:
   std::function<void(const rules::Event&)> on_each = [](const rules::Event&) {};
   rules::Reason closed_for = rules::Reason::none;
   bool is_closed = false;
+  rules::Ends last_ends{};
 
-  void on_event(const rules::Ends&, const rules::Event& event) override {
+  void on_event(const rules::Ends& ends, const rules::Event& event) override {
+    last_ends = ends;
     if (const auto* closed = std::get_if<rules::SessionClosed>(&event)) {
       is_closed = true;
       closed_for = closed->reason;
@@ -103,8 +110,9 @@ inline void shrink_send_buffer_of_peer(const tcp::socket& socket) {
 class SessionTest : public ::testing::Test {
  protected:
   explicit SessionTest(rules::Mailer mailer = {.name = "inner"},
-                       std::shared_ptr<const TlsContexts> tls = nullptr)
-      : policy_(policy_with(std::move(mailer))) {
+                       std::shared_ptr<const TlsContexts> tls = nullptr,
+                       const std::string& connected_to = "127.0.0.1")
+      : policy_(policy_with(at_loopback(std::move(mailer)))) {
     // Small, so that a side that does not read is soon felt.
     inner_.set_option(net::socket_base::receive_buffer_size(8192));
     tcp::acceptor door(context_, kAnyPort);
@@ -115,7 +123,8 @@ class SessionTest : public ::testing::Test {
     tcp::socket accepted = door.accept();
     accepted.non_blocking(true);
     const rules::Ends ends{.client = to_endpoint(accepted.remote_endpoint()),
-                           .server = to_endpoint(inner_.local_endpoint())};
+                           .server = {.address = rules::IpAddress::parse(connected_to).value(),
+                                      .port = inner_.local_endpoint().port()}};
     session_ = std::make_shared<Session>(
         SessionHost{.loop = loop_,
                     .buffers = buffers_,

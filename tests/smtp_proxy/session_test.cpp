@@ -19,6 +19,18 @@ TEST_F(SessionTest, PassesTheGreetingOn) {
   EXPECT_TRUE(run_until("the client is greeted", [&] { return client_.heard == "220 inner\r\n"; }));
 }
 
+class PublishedSessionTest : public SessionTest {
+ protected:
+  PublishedSessionTest() : SessionTest({.name = "inner"}, nullptr, "198.51.100.1") {}
+};
+
+TEST_F(PublishedSessionTest, GoesOnToTheMailersOwnAddressAndNamesTheOneThatWasMeant) {
+  serve();  // waits for it at the mailer's own
+  server_.send("220 inner\r\n");
+  EXPECT_TRUE(run_until("the client is greeted", [&] { return client_.heard == "220 inner\r\n"; }));
+  EXPECT_EQ(sink_.last_ends.server.address.to_string(), "198.51.100.1");
+}
+
 TEST_F(SessionTest, EndsBothSidesWhenTheMailersDirectionThrows) {
   sink_.on_each = [](const rules::Event& event) {
     if (std::holds_alternative<rules::UpstreamFailed>(event)) {
