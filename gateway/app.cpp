@@ -27,7 +27,11 @@ namespace json = boost::json;
 
 constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 constexpr std::chrono::seconds kWatchInterval{1};
-constexpr std::chrono::seconds kPatienceToLoad{60};  // a million domains, keys on a slow disk
+// A million domains, keys on a slow disk; less than the unit's WatchdogSec=.
+constexpr std::chrono::seconds kPatienceToLoad{20};
+// Each takes a second and ProxyProcess::ask's patience: before the unit's WatchdogSec= is over, so
+// that the log says why.
+constexpr int kMostMissedPings = 4;
 
 // A session takes two descriptors. The kernel's hard limit is the only one that should count.
 void raise_descriptor_limit() {
@@ -64,27 +68,35 @@ App::App(std::filesystem::path file, Config config, MailerIds mailer_ids, Forked
       signals_(context_, SIGHUP, SIGTERM, SIGINT),
       watch_(context_),
       proxy_(context_, std::move(proxy),
-             {.on_barred = [this](const Barred& barred) { packet_filter_->bar(barred); },
-              .on_drained = [this]() { context_.stop(); },
-              .on_ended = [this](const std::string& end) { on_proxy_ended(end); }}) {}
+             {.on_barred = [this](const Barred& barred) { on_barred(barred); },
+              .on_drained = [this]() { on_drained(); },
+              .on_ended = [this](const std::string& end) { give_up("it has ended: " + end); }}) {}
 
 App::~App() = default;
 
 bool App::run() {
-  start();
-  announce_start();
+  // Once there are rules only an orderly stop takes them away.
   try {
+    start();
+    announce_start();
     context_.run();
   } catch (...) {
-    packet_filter_->leave_rules();
+    leave_rules();
     throw;
   }
-  if (proxy_has_ended_) {
-    packet_filter_->leave_rules();
+  if (has_given_up_) {
+    proxy_.kill();
+    leave_rules();
     return false;
   }
   stop();
   return true;
+}
+
+void App::leave_rules() {
+  if (packet_filter_) {
+    packet_filter_->leave_rules();
+  }
 }
 
 // --- start and stop --------------------------------------------------------------------------------------------
@@ -97,8 +109,8 @@ void App::start() {
   packet_filter_.emplace(config_, log_);
   packet_filter_->start(config_, context_);
   note_reload(true, "configuration loaded at start");
-  net::co_spawn(context_, [this]() { return obey_signals(); }, net::detached);
-  net::co_spawn(context_, [this]() { return keep_watch(); }, net::detached);
+  net::co_spawn(context_, [this]() { return obey_signals(); }, smtp_proxy::rethrow);
+  net::co_spawn(context_, [this]() { return keep_watch(); }, smtp_proxy::rethrow);
   control_->start();
 }
 
@@ -109,8 +121,11 @@ void App::await_listeners() {
                 [&](const std::exception_ptr& failure, ProxyProcess::Answer given) {
                   answer = failure ? std::unexpected("it cannot be asked") : std::move(given);
                 });
-  while (!answer) {
+  while (!answer && !has_given_up_) {
     context_.run_one();
+  }
+  if (!answer) {
+    throw std::runtime_error("the proxy does not start");
   }
   if (!*answer) {
     throw std::runtime_error("the proxy does not start: " + answer->error());
@@ -154,7 +169,7 @@ net::awaitable<void> App::obey_signals() {
       co_return;
     }
     if (signal == SIGHUP) {
-      (void)co_await reload();
+      reload_by_signal();
     } else if (is_draining_) {
       log_.line(LogLevel::warning,
                 "told to stop a second time: not waiting for the sessions that are left");
@@ -162,6 +177,18 @@ net::awaitable<void> App::obey_signals() {
     } else {
       begin_drain();
     }
+  }
+}
+
+// Not awaited: a stop must be heard meanwhile. A file that was changed while it was read is read again.
+void App::reload_by_signal() {
+  if (std::exchange(reload_again_, is_reloading_)) {
+    return;
+  }
+  if (!is_reloading_) {
+    net::co_spawn(context_, reload(), [](const std::exception_ptr& failure, const std::string&) {
+      smtp_proxy::rethrow(failure);
+    });
   }
 }
 
@@ -174,11 +201,26 @@ void App::begin_drain() {
   net::co_spawn(context_, proxy_.ask(command("drain")), net::detached);
 }
 
-void App::on_proxy_ended(const std::string& end) {
+void App::on_barred(const Barred& barred) {
+  if (packet_filter_) {
+    packet_filter_->bar(barred);
+  }
+}
+
+// The proxy's word alone does not take rules away.
+void App::on_drained() {
+  if (is_draining_) {
+    context_.stop();
+  } else {
+    give_up("it ends its sessions without being told to");
+  }
+}
+
+void App::give_up(const std::string& cause) {
   log_.line(LogLevel::error,
-            "the proxy has ended, so does the daemon; its rules stay, and keep port 25",
-            {{"cause", end}});
-  proxy_has_ended_ = true;
+            "the proxy has failed, so the daemon ends; its rules stay, and keep port 25",
+            {{"cause", cause}});
+  has_given_up_ = true;
   context_.stop();
 }
 
@@ -196,6 +238,10 @@ net::awaitable<void> App::keep_watch() {
     const auto pong = co_await proxy_.ask(command("ping"));
     if (packets_answered && pong && pong->contains("answered") && pong->at("answered") == true) {
       sd_notify(0, "WATCHDOG=1");
+    }
+    missed_pings_ = pong || is_reloading_ ? 0 : missed_pings_ + 1;
+    if (missed_pings_ == kMostMissedPings) {
+      give_up("it does not answer");
     }
   }
 }
@@ -221,6 +267,9 @@ net::awaitable<std::string> App::reload() {
         refuse_reload({Diagnostic{.file = file_.string(), .message = error.what()}.to_string()});
   }
   is_reloading_ = false;
+  if (std::exchange(reload_again_, false)) {
+    reload_by_signal();
+  }
   co_return result;
 }
 
@@ -302,9 +351,8 @@ net::awaitable<void> App::apply(Config config) {
   packet_filter_->use(config_);
   const auto committed = co_await proxy_.ask(command("commit"), kPatienceToLoad);
   if (!committed || committed->contains("error")) {
-    throw std::runtime_error(
-        "the proxy did not take the configuration: " +
-        (committed ? std::string(committed->at("error").as_string()) : committed.error()));
+    give_up("it did not take the configuration that is in force");
+    co_return;
   }
   for (const Diagnostic& warning : config_.warnings) {
     log_.line(LogLevel::warning, warning.to_string());

@@ -35,7 +35,7 @@ class App final : public ControlTarget {
   App(const App&) = delete;
   App& operator=(const App&) = delete;
 
-  // From start to stop. False: the proxy ended by itself; what is in the kernel stays, so that
+  // From start to stop. False: the proxy failed; what is in the kernel stays, so that
   // nothing passes that was not judged.
   [[nodiscard]] bool run();
 
@@ -52,7 +52,12 @@ class App final : public ControlTarget {
   void stop();
   void begin_drain();
   void await_listeners();
-  void on_proxy_ended(const std::string& end);
+  void reload_by_signal();
+  void on_barred(const Barred& barred);
+  void on_drained();
+  // The proxy cannot be relied on any more.
+  void give_up(const std::string& cause);
+  void leave_rules();
   boost::asio::awaitable<void> ask_mailers(StatusReport& status);
   boost::asio::awaitable<void> obey_signals();
   boost::asio::awaitable<void> keep_watch();
@@ -84,7 +89,9 @@ class App final : public ControlTarget {
   ReloadResult last_reload_;
   bool is_draining_ = false;
   bool is_reloading_ = false;
-  bool proxy_has_ended_ = false;
+  bool reload_again_ = false;
+  bool has_given_up_ = false;
+  int missed_pings_ = 0;
 };
 
 }  // namespace postern::gateway

@@ -2,13 +2,14 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/json.hpp>
 
 #include <utility>
+
+#include "smtp_proxy/event_loop.hpp"
 
 namespace postern::gateway {
 namespace {
@@ -20,13 +21,16 @@ constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 
 }  // namespace
 
-LineChannel::LineChannel(net::io_context& context, smtp_proxy::FileDescriptor socket)
-    : context_(context), socket_(context, net::local::stream_protocol(), socket.release()) {}
+LineChannel::LineChannel(net::io_context& context, smtp_proxy::FileDescriptor socket,
+                         std::size_t longest)
+    : context_(context),
+      socket_(context, net::local::stream_protocol(), socket.release()),
+      longest_(longest) {}
 
 void LineChannel::send(const json::object& message) {
   outgoing_.push_back(json::serialize(message) + '\n');
   if (outgoing_.size() == 1) {
-    net::co_spawn(context_, [this]() { return write(); }, net::detached);
+    net::co_spawn(context_, [this]() { return write(); }, smtp_proxy::rethrow);
   }
 }
 
@@ -43,7 +47,7 @@ net::awaitable<void> LineChannel::write() {
 
 net::awaitable<std::optional<json::object>> LineChannel::receive() {
   const auto [error, length] = co_await net::async_read_until(
-      socket_, net::dynamic_buffer(received_, kLongestLine), '\n', use_tuple);
+      socket_, net::dynamic_buffer(received_, longest_), '\n', use_tuple);
   if (error) {
     co_return std::nullopt;
   }

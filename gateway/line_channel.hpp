@@ -19,10 +19,9 @@ namespace postern::gateway {
 
 class LineChannel {
  public:
-  // A configuration with a million domains fits.
-  static constexpr std::size_t kLongestLine = 64 * 1024 * 1024;
-
-  LineChannel(boost::asio::io_context& context, smtp_proxy::FileDescriptor socket);
+  // `longest`: of the lines that are received, in octets; a longer one ends the channel.
+  LineChannel(boost::asio::io_context& context, smtp_proxy::FileDescriptor socket,
+              std::size_t longest);
 
   // In the order of the calls.
   void send(const boost::json::object& message);
@@ -35,6 +34,7 @@ class LineChannel {
 
   boost::asio::io_context& context_;
   boost::asio::local::stream_protocol::socket socket_;
+  std::size_t longest_;
   std::string received_;
   std::deque<std::string> outgoing_;
 };

@@ -9,6 +9,13 @@
 
 namespace postern::gateway {
 
+namespace {
+
+// For the kernel, until the next look; the rest is refused all the same, only not by the kernel.
+constexpr std::size_t kMostToBeHeld = 4096;
+
+}  // namespace
+
 PacketFilter::PacketFilter(const Config& config, Log& log)
     : log_(log), policy_route_(config.datapath) {
   for (unsigned i = 0; i < config.workers; ++i) {
@@ -41,7 +48,9 @@ void PacketFilter::use(const Config& config) {
 
 void PacketFilter::bar(const Barred& barred) {
   barred_.bar(barred.source, barred.duration, BarredSources::Clock::now());
-  to_be_held_.push_back({nfq::HeldFor::guessing, barred.source, barred.duration});
+  if (to_be_held_.size() < kMostToBeHeld) {
+    to_be_held_.push_back({nfq::HeldFor::guessing, barred.source, barred.duration});
+  }
 }
 
 void PacketFilter::stop_threads() {

@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -56,6 +58,21 @@ class SyscallFilter {
   std::unique_ptr<void, decltype(&seccomp_release)> filter_;
 };
 
+// libseccomp compares an argument once in a rule, so what is not allowed is said value by value.
+void allow_tcp_sockets_alone(SyscallFilter& filter) {
+  static_assert(AF_INET == 2 && AF_INET6 == 10);
+  for (const scmp_datum_t family : {0U, 1U, 3U, 4U, 5U, 6U, 7U, 8U, 9U}) {
+    filter.refuse(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, family));
+  }
+  filter.refuse(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_GT, AF_INET6));
+  constexpr scmp_datum_t kTypeMask = 0xf;
+  for (const unsigned type :
+       {SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET}) {
+    filter.refuse(SCMP_SYS(socket), SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, type));
+  }
+  filter.refuse(SCMP_SYS(socket), SCMP_A2(SCMP_CMP_GT, IPPROTO_TCP));
+}
+
 }  // namespace
 
 bool has_capability(unsigned capability) {
@@ -100,22 +117,26 @@ void confine_to_tcp() {
   }
   for (const int to_others :
        {SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(pidfd_open),
-        SCMP_SYS(pidfd_getfd), SCMP_SYS(pidfd_send_signal), SCMP_SYS(rt_sigqueueinfo)}) {
+        SCMP_SYS(pidfd_getfd), SCMP_SYS(pidfd_send_signal), SCMP_SYS(rt_sigqueueinfo),
+        SCMP_SYS(rt_tgsigqueueinfo), SCMP_SYS(tkill)}) {
     filter.refuse(to_others);
   }
   // abort() signals itself.
   const auto self = static_cast<scmp_datum_t>(getpid());
   filter.refuse(SCMP_SYS(kill), SCMP_A0(SCMP_CMP_NE, self));
   filter.refuse(SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_NE, self));
-  filter.refuse(SCMP_SYS(tkill));
+  filter.refuse(SCMP_SYS(prlimit64), SCMP_A0(SCMP_CMP_GT, 0));
+  // A descriptor may signal its owner, and a terminal be typed into.
+  for (const int owner : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
+    filter.refuse(SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(owner)));
+  }
+  for (const unsigned request : {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX}) {
+    filter.refuse(SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, request));
+  }
 #if !defined(__SANITIZE_ADDRESS__)  // the search for leaks traces the process that it looks at
   filter.refuse(SCMP_SYS(ptrace));
 #endif
-  // TCP, and what is between processes of this host.
-  constexpr scmp_datum_t kTypeMask = 0xf;
-  filter.refuse(SCMP_SYS(socket), SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, SOCK_RAW));
-  filter.refuse(SCMP_SYS(socket), SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, SOCK_PACKET));
-  filter.refuse(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_GT, AF_INET6));
+  allow_tcp_sockets_alone(filter);
   filter.load();
 }
 

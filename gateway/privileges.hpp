@@ -20,7 +20,7 @@ void keep_only_capabilities(std::initializer_list<unsigned> capabilities);
 void keep_memory_private();
 
 // For a process that speaks TCP and reads files, and has no other business: it runs no program, signals and traces no other
-// process, and opens no socket but TCP's and local ones, so that not even CAP_NET_RAW is worth anything to an intruder but
+// process, and opens no socket but TCP's, so that not even CAP_NET_RAW is worth anything to an intruder but
 // for the addresses of its connections.
 void confine_to_tcp();
 

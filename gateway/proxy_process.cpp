@@ -2,7 +2,6 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -20,6 +19,7 @@
 #include <utility>
 
 #include "gateway/proxy_server.hpp"
+#include "smtp_proxy/event_loop.hpp"
 
 namespace postern::gateway {
 namespace {
@@ -28,7 +28,11 @@ namespace net = boost::asio;
 namespace json = boost::json;
 
 constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
-constexpr std::chrono::seconds kPatienceAtTheEnd{5};
+// To end its sessions when it is told to, and to die when it has closed its channel.
+constexpr std::chrono::milliseconds kPatienceWithAStop{5000};
+constexpr std::chrono::milliseconds kPatienceWithADeath{500};
+// A report of a thousand mailers, with all that was blocked, fits several times.
+constexpr std::size_t kLongestAnswer = 16 * 1024 * 1024;
 constexpr std::chrono::milliseconds kLookAgain{5};
 
 // An id that nobody asked under is no answer.
@@ -74,9 +78,9 @@ json::object command(std::string_view name) {
 ProxyProcess::ProxyProcess(net::io_context& context, ForkedProxy proxy, News news)
     : context_(context),
       pid_(proxy.pid),
-      channel_(context, std::move(proxy.channel)),
+      channel_(context, std::move(proxy.channel), kLongestAnswer),
       news_(std::move(news)) {
-  net::co_spawn(context_, [this]() { return read(); }, net::detached);
+  net::co_spawn(context_, [this]() { return read(); }, smtp_proxy::rethrow);
 }
 
 ProxyProcess::~ProxyProcess() {
@@ -109,7 +113,7 @@ net::awaitable<void> ProxyProcess::read() {
   if (is_stopping_) {
     co_return;
   }
-  const std::string end = wait();
+  const std::string end = wait(kPatienceWithADeath);
   for (const auto& [id, question] : questions_) {
     question->patience.cancel();
   }
@@ -141,16 +145,22 @@ void ProxyProcess::tell(const json::object& news) {
 void ProxyProcess::stop() {
   if (!std::exchange(is_stopping_, true)) {
     channel_.close();
-    (void)wait();
+    (void)wait(kPatienceWithAStop);
   }
 }
 
-std::string ProxyProcess::wait() {
+void ProxyProcess::kill() {
+  is_stopping_ = true;
+  channel_.close();
+  (void)wait(std::chrono::milliseconds(0));
+}
+
+std::string ProxyProcess::wait(std::chrono::milliseconds patience) {
   if (pid_ < 0) {
     return {};
   }
   int status = 0;
-  const auto deadline = std::chrono::steady_clock::now() + kPatienceAtTheEnd;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   while (::waitpid(pid_, &status, WNOHANG) == 0) {
     if (std::chrono::steady_clock::now() > deadline) {
       ::kill(pid_, SIGKILL);

@@ -62,6 +62,8 @@ class ProxyProcess {
 
   // Its sessions end at once.
   void stop();
+  // Whatever it is doing.
+  void kill();
   [[nodiscard]] pid_t pid() const { return pid_; }
 
  private:
@@ -74,8 +76,8 @@ class ProxyProcess {
   boost::asio::awaitable<void> read();
   void take(boost::json::object message);
   void tell(const boost::json::object& news);
-  // How it ended; kills it if it did not.
-  std::string wait();
+  // How it ended; kills it if it does not.
+  std::string wait(std::chrono::milliseconds patience);
 
   boost::asio::io_context& context_;
   pid_t pid_;

@@ -2,7 +2,6 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -38,6 +37,7 @@ namespace json = boost::json;
 
 constexpr auto use_tuple = net::as_tuple(net::use_awaitable);
 constexpr std::chrono::seconds kLookInterval{1};
+constexpr std::size_t kLongestRequest = 64 * 1024 * 1024;  // the text of a configuration
 
 class ProxyServer final : public rules::EventSink {
  public:
@@ -45,11 +45,11 @@ class ProxyServer final : public rules::EventSink {
       : config_(config),
         mailer_ids_(std::move(mailer_ids)),
         log_(config.log),
-        channel_(context_, std::move(channel)),
+        channel_(context_, std::move(channel), kLongestRequest),
         timer_(context_) {}
 
   void run() {
-    net::co_spawn(context_, [this]() { return obey(); }, net::detached);
+    net::co_spawn(context_, [this]() { return obey(); }, smtp_proxy::rethrow);
     context_.run();
     if (pool_) {
       pool_->stop();
@@ -106,7 +106,7 @@ class ProxyServer final : public rules::EventSink {
   json::object listen() {
     pool_.emplace(config_, log_, *this);
     pool_->start();
-    net::co_spawn(context_, [this]() { return look_now_and_then(); }, net::detached);
+    net::co_spawn(context_, [this]() { return look_now_and_then(); }, smtp_proxy::rethrow);
     return {};
   }
 

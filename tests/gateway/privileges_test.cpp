@@ -1,11 +1,14 @@
 // Each in a process of its own, since there is no way back.
 #include "gateway/privileges.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +48,21 @@ TEST(Confined, RunsNoProgramTouchesNoProcessAndOpensNoOtherSocket) {
       {"kill", [self] { return ::kill(self, 0); }},
       {"kill everybody", [] { return ::kill(-1, 0); }},
       {"a namespace", [] { return ::unshare(CLONE_NEWUSER); }},
+      {"a signal with a value",
+       [self] {
+         siginfo_t info{};
+         info.si_code = SI_QUEUE;
+         return static_cast<int>(::syscall(SYS_rt_tgsigqueueinfo, self, self, SIGURG, &info));
+       }},
+      {"a signal by a descriptor",
+       [self] {
+         const int descriptor = ::socket(AF_INET, SOCK_STREAM, 0);
+         return ::fcntl(descriptor, F_SETOWN, self);
+       }},
+      {"another one's limits", [self] { return ::prlimit(self, RLIMIT_NOFILE, nullptr, nullptr); }},
+      {"a local socket", [] { return ::socket(AF_UNIX, SOCK_STREAM, 0); }},
+      {"UDP", [] { return ::socket(AF_INET6, SOCK_DGRAM, 0); }},
+      {"SCTP", [] { return ::socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP); }},
       {"netlink", [] { return ::socket(AF_NETLINK, SOCK_RAW, 0); }},
       {"packets", [] { return ::socket(AF_PACKET, SOCK_DGRAM, 0); }},
       {"raw IPv4", [] { return ::socket(AF_INET, SOCK_RAW, IPPROTO_TCP); }},
@@ -67,7 +85,8 @@ TEST(Confined, SpeaksTcpAndMayAbort) {
               confine_to_tcp();
               const int results[] = {::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
                                      ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0),
-                                     ::socket(AF_UNIX, SOCK_STREAM, 0), ::kill(::getpid(), 0)};
+                                     ::socket(AF_INET, SOCK_STREAM, IPPROTO_TCP),
+                                     ::kill(::getpid(), 0)};
               for (const int result : results) {
                 if (result < 0) {
                   return 1;

@@ -78,7 +78,7 @@ TEST_F(Privileges, LostWithTheProxyLeavePort25Closed) {
   Connection before = greeted(Side::outside, kIpv4.mx2);
   ASSERT_EQ(::kill(posternd->proxy_pid(), SIGKILL), 0);
   EXPECT_EQ(posternd->process().wait(kPatience), EXIT_FAILURE);
-  EXPECT_TRUE(posternd->log().contains("the proxy has ended")) << posternd->log();
+  EXPECT_TRUE(posternd->log().contains("the proxy has failed")) << posternd->log();
   EXPECT_TRUE(posternd->log().contains("killed by signal 9")) << posternd->log();
   EXPECT_NE(kernel_state(), "");
   EXPECT_NE(error_of_connecting(Side::outside, kIpv4.mx2), 0);
