@@ -58,7 +58,7 @@ TEST_F(QueueForm, IsTheOneThatTheKernelHasAndIsShown) {
   const Finished status = posternd->postern({"status", "--json"});
   const std::string form = is_nft ? R"("queue_form":"nft")" : R"("queue_form":"xtables")";
   EXPECT_TRUE(status.output.contains(form)) << form << " is not in " << status.output;
-  const std::string statement = "queue flags fanout to 25-26";
+  const std::string statement = "queue flags bypass,fanout to 25-26";
   EXPECT_EQ(
       lab.run(Side::router, {"nft", "list", "table", "inet", "postern"}).output.contains(statement),
       is_nft);
