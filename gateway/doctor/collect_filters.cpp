@@ -128,11 +128,9 @@ void find_missing(const std::string& error, Facts& facts) {
 }
 
 // Without nft's queue statement the target NFQUEUE of iptables does.
-void collect_queue_form(const Config& config, Facts& facts) {
-  facts.queues_by_nft =
-      check_by_nft(nfq::probe_ruleset(fmt::format("postern_probe_{}", ::getpid()))).has_value();
-  if (facts.queues_by_nft) {
-    return;
+nfq::QueueForm collect_queue_form(const Config& config, Facts& facts) {
+  if (check_by_nft(nfq::probe_ruleset(fmt::format("postern_probe_{}", ::getpid())))) {
+    return nfq::QueueForm::nft;
   }
   for (const char* program : {"iptables-restore", "ip6tables-restore"}) {
     const auto checked = nfq::run_command({program, "--test", "--noflush"},
@@ -141,14 +139,14 @@ void collect_queue_form(const Config& config, Facts& facts) {
       facts.missing_features.push_back({"queue statement in nftables, nor iptables' NFQUEUE",
                                         "modprobe nft_queue || modprobe xt_NFQUEUE",
                                         first_line(checked.error())});
-      return;
+      break;
     }
   }
+  return nfq::QueueForm::xtables;
 }
 
 void collect_features(const Config& config, Facts& facts) {
-  collect_queue_form(config, facts);
-  const auto form = facts.queues_by_nft ? nfq::QueueForm::nft : nfq::QueueForm::xtables;
+  const nfq::QueueForm form = collect_queue_form(config, facts);
   const auto checked = check_by_nft(nfq::install_ruleset(*config.policy, config.datapath, form));
   if (!checked) {
     find_missing(checked.error(), facts);

@@ -101,7 +101,6 @@ struct Facts {
   std::optional<std::vector<QueueOwner>> queues{};
   std::optional<std::vector<Listener>> listeners{};
   std::vector<Feature> missing_features{};
-  bool queues_by_nft = true;  // the form of the queue step that this kernel has
 
   std::vector<pid_t> daemons{};  // each posternd of this network namespace, without its children
   std::optional<boost::json::object> status{};  // what the one that runs says of itself

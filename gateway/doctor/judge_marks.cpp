@@ -18,7 +18,7 @@ constexpr int kGuard = 0;
 class MarkJudge {
  public:
   MarkJudge(const Config& config, const Facts& facts)
-      : config_(config), facts_(facts), field_(config.datapath.mark_mask) {
+      : config_(config), field_(config.datapath.mark_mask) {
     for (const Station& station : stations_of(config, facts)) {
       for (const Chain* chain : base_chains(*facts.ruleset, station.hook, station.packet.is_v4)) {
         for (const Reached& reached : walk(*facts.ruleset, *chain, station.packet, {}).reached) {
@@ -49,16 +49,12 @@ class MarkJudge {
 
  private:
   // Whether packets have marks of Postern's there, for a rule to keep in the connection's mark.
-  [[nodiscard]] bool carries_ours(const Chain& chain) const {
+  [[nodiscard]] static bool carries_ours(const Chain& chain) {
     return chain.hook == Hook::input || (chain.hook == Hook::prerouting && comes_between(chain));
   }
 
-  // After Postern begins to mark, and before it has routed. The first packet of a flow never goes
-  // through the rest of iptables' mangle table where Postern's queue step stands in front of it.
-  [[nodiscard]] bool comes_between(const Chain& chain) const {
-    if (chain.owner != Chain::Owner::nft && chain.table == "mangle" && !facts_.queues_by_nft) {
-      return false;
-    }
+  // After Postern begins to mark, and before it has routed.
+  [[nodiscard]] static bool comes_between(const Chain& chain) {
     return chain.priority >= kClassify;
   }
 
@@ -154,7 +150,6 @@ class MarkJudge {
   }
 
   const Config& config_;
-  const Facts& facts_;
   std::uint32_t field_;
   std::set<std::pair<const Chain*, const Rule*>> writers_;
   std::uint32_t kept_ = 0;  // of our bits, those that connections may carry

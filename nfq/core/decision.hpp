@@ -17,7 +17,10 @@
 
 namespace postern::nfq {
 
-enum class PacketVerdict : std::uint8_t { drop = 0, accept = 1 };  // the kernel's numbers
+// The kernel's numbers. accept is NF_REPEAT: the packet, no longer PENDING, goes through the hook's
+// function once more. After NF_ACCEPT it would go on at the next one, past all other rules of
+// iptables' mangle table, where others set marks.
+enum class PacketVerdict : std::uint8_t { drop = 0, accept = 4 };
 
 // What sources did before. The filter is asked of every flow, the rates are charged with each that is
 // refused.

@@ -344,34 +344,29 @@ TEST(Judge, KnowsMarks) {
   struct Rules {
     const char* name;
     const char* rules;
-    bool queues_by_nft;
     const char* id;
     const char* remedy;
   };
   for (const Rules& test : {
-           Rules{"whole mark behind the queue step of nft",
-                 "-A PREROUTING -j MARK --set-xmark 0x1/0xffffffff", true, "mark_clash",
+           Rules{"the whole mark", "-A PREROUTING -j MARK --set-xmark 0x1/0xffffffff", "mark_clash",
                  "-R PREROUTING 1 -j MARK --set-xmark 0x1/0xffffff"},
-           Rules{"whole mark behind the queue step of iptables",
-                 "-A PREROUTING -j MARK --set-xmark 0x1/0xffffffff", false, nullptr, ""},
-           Rules{"other bits", "-A PREROUTING -j MARK --set-xmark 0x1/0xff", true, nullptr, ""},
-           Rules{"our bits", "-A PREROUTING -j MARK --set-xmark 0x5000000/0xff000000", false,
-                 "mark_clash", "mark_mask = 0x00ff0000"},
+           Rules{"other bits", "-A PREROUTING -j MARK --set-xmark 0x1/0xff", nullptr, ""},
+           Rules{"our bits", "-A PREROUTING -j MARK --set-xmark 0x5000000/0xff000000", "mark_clash",
+                 "mark_mask = 0x00ff0000"},
            Rules{"other packets",
-                 "-A PREROUTING -p tcp -m tcp --dport 80 -j MARK --set-xmark 0x1/0xffffffff", true,
+                 "-A PREROUTING -p tcp -m tcp --dport 80 -j MARK --set-xmark 0x1/0xffffffff",
                  nullptr, ""},
            Rules{"kept and given back",
                  "-A INPUT -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff\n"
                  "-A OUTPUT -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff",
-                 false, "mark_clash", "-R OUTPUT 1 -j CONNMARK --restore-mark --nfmask 0xffffff "},
+                 "mark_clash", "-R OUTPUT 1 -j CONNMARK --restore-mark --nfmask 0xffffff "},
            Rules{"kept with a mask, and given back",
                  "-A INPUT -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff\n"
                  "-A OUTPUT -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff",
-                 false, nullptr, ""},
+                 nullptr, ""},
        }) {
     expect({test.name,
             [&](Facts& facts) {
-              facts.queues_by_nft = test.queues_by_nft;
               add_iptables(facts, std::string("*mangle\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT "
                                               "[0:0]\n:OUTPUT ACCEPT [0:0]\n") +
                                       test.rules + "\nCOMMIT\n");

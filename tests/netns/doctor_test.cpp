@@ -261,6 +261,33 @@ TEST_F(Doctor, FindsMarksOfConnectionsThatCarryPosternsAlong) {
       {"mark_clash"}, kIn4);
 }
 
+TEST_F(Doctor, FindsRulesThatAKilledPosterndLeft) {
+  start_posternd();
+  posternd->process().signal(SIGKILL);
+  ASSERT_TRUE(posternd->process().wait(kPatience));
+  const Diagnosis ill = diagnose();
+  EXPECT_EQ(ill.status, 1) << ill.output;
+  EXPECT_EQ(ill.ids(), (std::vector<std::string>{"left_behind"})) << ill.output;
+  EXPECT_EQ(what_fails(kDropPatience), "in by IPv4\nout by IPv4\nin by IPv6\nout by IPv6\n");
+  start_posternd();  // systemctl start posternd
+  const Diagnosis well = diagnose();
+  EXPECT_EQ(well.status, 0) << well.output;
+  EXPECT_EQ(what_fails(kPatience), "");
+}
+
+TEST_F(Doctor, FindsThatAnotherProgramHasTheProxysPort) {
+  const ScriptedServer other(lab, Side::router, {"127.0.0.1"}, {}, 10026);
+  posternd = std::make_unique<Posternd>(lab, ConfigText{}, Posternd::Until::started);
+  ASSERT_TRUE(posternd->process().wait(kPatience)) << "posternd runs beside it";
+  const Diagnosis ill = diagnose();
+  EXPECT_EQ(ill.status, 1) << ill.output;
+  ASSERT_EQ(ill.ids(), (std::vector<std::string>{"port_taken"})) << ill.output;
+  start_posternd({.gateway = ill.findings[0].config + "\n"});
+  const Diagnosis well = diagnose();
+  EXPECT_EQ(well.status, 0) << well.output;
+  EXPECT_EQ(what_fails(kPatience), "");
+}
+
 // What no command can mend, because only the administrator knows the remedy: found all the same.
 TEST_F(Doctor, FindsAMailerThatIsNotInside) {
   start_posternd();

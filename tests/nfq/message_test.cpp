@@ -149,7 +149,7 @@ TEST(QueueMessage, MayBeOneOfSeveral) {
   EXPECT_EQ(parse(octets).ids, (std::vector<std::uint32_t>{1, 2}));
 }
 
-// queue 25: nlmsghdr, nfgenmsg, verdict header (accept, id), mark.
+// queue 25: nlmsghdr, nfgenmsg, verdict header (repeat, id), mark.
 TEST(VerdictBatch, HoldsTheOctetsTheKernelReads) {
   VerdictBatch batch(25);
   batch.add(0x01020304, PacketVerdict::accept, 0x0300abcd);
@@ -180,7 +180,7 @@ TEST(VerdictBatch, HoldsTheOctetsTheKernelReads) {
                     0,
                     0,
                     0,
-                    1,
+                    4,
                     1,
                     2,
                     3,
@@ -203,7 +203,7 @@ TEST(VerdictBatch, KeepsOneMessageAPacket) {
   batch.add(2, PacketVerdict::drop, 0);
   EXPECT_EQ(batch.octets().size(), 80U);
   EXPECT_EQ(batch.octets()[40 + 27], 0);  // the second one's verdict
-  EXPECT_EQ(batch.octets()[27], 1);
+  EXPECT_EQ(batch.octets()[27], 4);
   batch.clear();
   EXPECT_TRUE(batch.empty());
 }
