@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/netns/end_to_end.hpp"
@@ -12,8 +13,8 @@
 namespace postern::testing {
 namespace {
 
-// On the office's side, behind it as behind another router.
-constexpr const char* kBehindTheOffice = "203.0.113.240";
+// Behind the office, as behind another router.
+constexpr const char* kBehindTheOffice[] = {"10.9.0.1", "fd09::1"};
 
 class OffendersTest : public EndToEnd {
  protected:
@@ -43,8 +44,11 @@ class OffendersTest : public EndToEnd {
     return Connection(route, kDropPatience).error();
   }
   [[nodiscard]] std::string link_address_of_the_office() const {
-    std::string text = lab.run(Side::office, {"cat", "/sys/class/net/eth0/address"}).output;
-    return text.substr(0, text.find('\n'));
+    const std::string text =
+        lab.run(Side::office, {"ip", "-o", "link", "show", "dev", "eth0"}).output;
+    constexpr std::string_view kBefore = "link/ether ";
+    constexpr std::size_t kLength = std::string_view("52:54:00:0a:0b:0c").size();
+    return text.substr(text.find(kBefore) + kBefore.size(), kLength);
   }
 
   std::unique_ptr<ScriptedServer> elsewhere;
@@ -73,6 +77,34 @@ TEST_F(OffendersTest, AreToldWithWhatBecameOfThem) {
   const std::string status = posternd->postern({"status"}).output;
   EXPECT_TRUE(status.contains("Inside hosts that send past the mailers")) << status;
   EXPECT_EQ(posternd->counter("postern_offenders"), 2);
+}
+
+TEST_F(OffendersTest, AreNamedByTheirLinkAddressUnlessARouterIsBetween) {
+  for (const char* host : kBehindTheOffice) {
+    const bool is_v6 = std::string_view(host).contains(':');
+    const Finished added = lab.run(Side::office, {"ip", "addr", "add", host, "dev", "lo"});
+    ASSERT_EQ(added.status, 0) << added.output;
+    const Finished routed = lab.run(
+        Side::router,
+        {"ip", "route", "add", host, "via", is_v6 ? kIpv6.office_client : kIpv4.office_client});
+    ASSERT_EQ(routed.status, 0) << routed.output;
+  }
+  start_posternd();
+  for (std::size_t i = 0; i < kFamilies.size(); ++i) {
+    EXPECT_EQ(send_from(kFamilies[i].office_client, kFamilies[i].outside_server), 0);
+    EXPECT_EQ(send_from(kBehindTheOffice[i], kFamilies[i].outside_server), 0);
+  }
+  const auto found = by_address();
+  ASSERT_EQ(found.size(), 4U);
+  const std::string link_address = link_address_of_the_office();
+  for (std::size_t i = 0; i < kFamilies.size(); ++i) {
+    const auto& on_link = found.at(kFamilies[i].office_client);
+    EXPECT_EQ(on_link.at("mac"), boost::json::value(link_address)) << on_link;
+    EXPECT_TRUE(on_link.at("router_mac").is_null()) << on_link;
+    const auto& behind = found.at(kBehindTheOffice[i]);
+    EXPECT_TRUE(behind.at("mac").is_null()) << behind;
+    EXPECT_EQ(behind.at("router_mac"), boost::json::value(link_address)) << behind;
+  }
 }
 
 TEST_F(OffendersTest, AreNoMailersAndNobodyWhoStaysInside) {

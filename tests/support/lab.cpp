@@ -396,8 +396,11 @@ std::size_t ScriptedServer::sessions_ended() const {
 
 std::string ConfigText::to_toml(const Lab& lab) const {
   std::string text = R"([network]
-external_interfaces = ["wan0"]
-internal_networks = ["203.0.113.0/24", "2001:db8:2::/48"]
+external_interfaces = ["wan0")" +
+                     more_interfaces +
+                     R"(]
+internal_networks = ["203.0.113.0/24", "2001:db8:2::/48")" +
+                     more_networks + R"(]
 
 [[mailer]]
 name = "mx1"
@@ -408,7 +411,7 @@ domains = [)" + domains +
 name = "mx2"
 addresses = ["203.0.113.26", "2001:db8:2::26"]
 domains = ["script.example")" +
-                     more_domains_of_mx2 + "]\n" + mx2 + "\n";
+                     more_domains_of_mx2 + "]\n" + mx2 + "\n" + more_mailers;
   text += "[inbound]\n" + inbound + "\n[outbound]\n" + outbound + "\n[smtp]\n" + smtp;
   text += "\n[gateway]\ncontrol_socket = \"" + (lab.folder() / "control.sock").string() + "\"\n";
   return text + gateway + "\n";

@@ -173,6 +173,9 @@ struct ConfigText {
   std::string outbound;
   std::string smtp;
   std::string gateway;
+  std::string more_interfaces;  // external ones: ", ..."
+  std::string more_networks;    // ", ..."
+  std::string more_mailers;     // whole sections
 
   [[nodiscard]] std::string to_toml(const Lab& lab) const;
 };
