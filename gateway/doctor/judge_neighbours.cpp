@@ -1,5 +1,4 @@
 // Other programs on the router, and posternd itself as it runs.
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -111,6 +110,12 @@ void judge_daemons(const Facts& facts, std::vector<Finding>& findings) {
   }
 }
 
+std::string text_at(const json::object& object, std::string_view name) {
+  const json::value* value = object.if_contains(name);
+  const auto* text = value == nullptr ? nullptr : value->if_string();
+  return text == nullptr ? "one that it does not name" : std::string(text->begin(), text->end());
+}
+
 std::vector<std::string> texts_at(const json::object& status, std::string_view name) {
   std::vector<std::string> texts;
   const json::value* list = status.if_contains(name);
@@ -125,11 +130,6 @@ std::vector<std::string> texts_at(const json::object& status, std::string_view n
   return texts;
 }
 
-bool is_set(const json::value* value) {
-  return value != nullptr && !value->is_null() && !(value->is_bool() && !value->as_bool()) &&
-         !(value->is_array() && value->as_array().empty());
-}
-
 void judge_status(const Facts& facts, std::vector<Finding>& findings) {
   if (!facts.status) {
     return;
@@ -141,12 +141,12 @@ void judge_status(const Facts& facts, std::vector<Finding>& findings) {
                         .commands = {"postern status"}});
   }
   if (const json::value* concentration = facts.status->if_contains("source_concentration");
-      is_set(concentration)) {
+      concentration != nullptr && concentration->is_object()) {
     findings.push_back(
         {.id = "source_concentration",
          .weight = Weight::warning,
-         .what = fmt::format("nearly all sessions from outside come from one address: {}",
-                             json::serialize(*concentration)),
+         .what = fmt::format("nearly all sessions from outside come from one address, {}",
+                             text_at(concentration->as_object(), "source")),
          .why = "a box in front of this router seems to translate addresses (source NAT, a load "
                 "balancer, a mail relay). Postern and the mailers then see that box in place of "
                 "the real clients: limits for each client hit all of them at once, and block lists "

@@ -431,6 +431,17 @@ TEST(Judge, KnowsNeighbours) {
   }
 }
 
+TEST(Judge, NamesTheAddressThatAllStrangersComeFrom) {
+  Facts facts = well();
+  facts.status =
+      boost::json::parse(
+          R"({"source_concentration": {"source": "192.0.2.1", "percent": 99, "sessions": 500}})")
+          .as_object();
+  const auto findings = judge(config_of(), facts);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_TRUE(findings[0].what.contains("192.0.2.1")) << findings[0].what;
+}
+
 TEST(Judge, SaysTheGravestFirst) {
   Facts facts = well();
   facts.tcp_tw_reuse = 0;

@@ -244,6 +244,33 @@ TEST_F(Doctor, FindsAMailersPort25SentElsewhere) {
       {"destination_translated"}, kIn4);
 }
 
+TEST_F(Doctor, ExplainsTheSwitchFromAPortForwardToPublishedAs) {
+  start_posternd();
+  on_router(
+      "iptables -t nat -A PREROUTING -i wan0 -d 198.51.100.1 -p tcp --dport 25 "
+      "-j DNAT --to-destination 203.0.113.26:25");
+  EXPECT_FALSE(is_greeted(Side::outside, kIpv4.router, kDropPatience));
+  const Diagnosis ill = diagnose();
+  EXPECT_EQ(ill.status, 1) << ill.output;
+  ASSERT_EQ(ill.ids(), (std::vector<std::string>{"port_forward"})) << ill.output;
+  const Found& finding = ill.findings[0];
+
+  posternd->write_config(ConfigText{.mx2 = finding.config + "\n"}.to_toml(lab));
+  ASSERT_EQ(finding.commands.size(), 2U) << ill.output;
+  ASSERT_EQ(finding.commands[0], "postern check && postern reload");
+  const Finished reloaded = posternd->postern({"reload"});
+  ASSERT_EQ(reloaded.status, 0) << reloaded.output;
+  EXPECT_EQ(diagnose().ids(), (std::vector<std::string>{"destination_translated"}))
+      << "the rule is still there";
+  on_router(finding.commands[1]);
+
+  const Diagnosis well = diagnose();
+  EXPECT_EQ(well.status, 0) << well.output;
+  EXPECT_TRUE(is_greeted(Side::outside, kIpv4.router, kPatience));
+  EXPECT_TRUE(is_seen_from(kIpv4.stranger));
+  EXPECT_EQ(what_fails(kPatience), "");
+}
+
 TEST_F(Doctor, FindsRulesThatWipeOutPosternsMarks) {
   start_posternd();
   expect_mended(
