@@ -67,7 +67,7 @@ std::string offenders_notes(const value& answer) {
   out += and_more(known - std::min(known, shown), "host");
   if (const double unjudged = number_at(answer, "unjudged"); unjudged > 0) {
     out += fmt::format(
-        "  attempts are at least so many: the kernel dealt with {} more by itself, from hosts that "
+        "  attempts are at least so many: the kernel dropped {} more by itself, from hosts that "
         "it does not tell\n",
         number_text(unjudged));
   }
