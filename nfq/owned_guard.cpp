@@ -26,7 +26,8 @@ constexpr std::uint16_t kSmtpPort = 25;
 constexpr std::int32_t kBeforeTheGuard = -1;
 constexpr std::int32_t kBehindTheGuard = 1;
 constexpr const char* kUnroutedChain = "unrouted";
-constexpr const char* kBaseChain = "guard";
+constexpr const char* kForwardChain = "guard";
+constexpr const char* kInputChain = "guard_own";
 constexpr const char* kDecidingChain = "from_outside";
 constexpr std::size_t kInterfaceNameOctets = 16;
 
@@ -191,20 +192,21 @@ void remove_table(Batch& batch) {
   batch.add(NFT_MSG_DELTABLE, 0, [](nlmsghdr*) {});
 }
 
-void add_forward_chain(Batch& batch, const char* name, std::int32_t priority) {
+void add_base_chain(Batch& batch, const char* name, nf_inet_hooks where, std::int32_t priority) {
   batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE, [&](nlmsghdr* message) {
     put_text(message, NFTA_CHAIN_NAME, name);
     put_text(message, NFTA_CHAIN_TYPE, "filter");
     put_number(message, NFTA_CHAIN_POLICY, NF_ACCEPT);
     const Nest hook(message, NFTA_CHAIN_HOOK);
-    put_number(message, NFTA_HOOK_HOOKNUM, NF_INET_FORWARD);
+    put_number(message, NFTA_HOOK_HOOKNUM, where);
     put_number(message, NFTA_HOOK_PRIORITY, static_cast<std::uint32_t>(priority));
   });
 }
 
 void add_chains(Batch& batch) {
-  add_forward_chain(batch, kUnroutedChain, kBeforeTheGuard);
-  add_forward_chain(batch, kBaseChain, kBehindTheGuard);
+  add_base_chain(batch, kUnroutedChain, NF_INET_FORWARD, kBeforeTheGuard);
+  add_base_chain(batch, kForwardChain, NF_INET_FORWARD, kBehindTheGuard);
+  add_base_chain(batch, kInputChain, NF_INET_LOCAL_IN, kBehindTheGuard);
   batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE,
             [](nlmsghdr* message) { put_text(message, NFTA_CHAIN_NAME, kDecidingChain); });
   batch.add(NFT_MSG_NEWOBJ, NLM_F_CREATE, [](nlmsghdr* message) {
@@ -243,8 +245,8 @@ NetlinkMessage octets_of(Number number) {
   return octets;
 }
 
-void add_interface(Batch& batch, const std::string& pattern) {
-  add_rule(batch, kBaseChain, [&](const Expressions& rule) {
+void add_interface(Batch& batch, const char* chain, const std::string& pattern) {
+  add_rule(batch, chain, [&](const Expressions& rule) {
     const NetlinkMessage name = interface_octets(pattern);
     if (!name.empty()) {  // "*" alone is every interface
       rule.load_meta(NFT_META_IIFNAME);
@@ -273,9 +275,9 @@ void drop_unrouted(Batch& batch, MarkField field) {
   });
 }
 
-void let_judged_pass(Batch& batch, MarkField field) {
+void let_pass(Batch& batch, MarkField field, Mark mark) {
   add_rule(batch, kDecidingChain, [&](const Expressions& rule) {
-    go_on_if_marked(rule, field, Mark::pass);
+    go_on_if_marked(rule, field, mark);
     rule.end_with(NF_ACCEPT);
   });
 }
@@ -302,9 +304,12 @@ NetlinkMessage owned_guard_batch(const rules::Policy& policy, const Settings& se
   add_chains(batch);
   drop_unrouted(batch, field);
   for (const std::string& pattern : policy.external_interfaces) {
-    add_interface(batch, pattern);
+    for (const char* chain : {kForwardChain, kInputChain}) {
+      add_interface(batch, chain, pattern);
+    }
   }
-  let_judged_pass(batch, field);
+  let_pass(batch, field, Mark::pass);
+  let_pass(batch, field, Mark::owned);  // to the proxy; what is forwarded has been dropped
   if (settings.on_failure == OnFailure::open) {
     for (const rules::Mailer& mailer : policy.mailers()) {
       for (const rules::IpAddress& address : mailer.addresses) {
@@ -332,16 +337,22 @@ std::expected<void, std::string> OwnedGuard::put(const rules::Policy& policy) {
   if (policy.observe && !is_there_) {
     return {};
   }
+  const std::uint64_t packets_until_now = packets();
   const int result = netfilter_.send_batch(policy.observe ? owned_guard_removal()
                                                           : owned_guard_batch(policy, settings_));
   if (result != 0) {
     return std::unexpected(fmt::format("table {}: {}", kOwnedGuardTable, std::strerror(result)));
   }
+  packets_of_former_ones_ = packets_until_now;
   is_there_ = !policy.observe;
   return {};
 }
 
 std::uint64_t OwnedGuard::packets() {
+  return packets_of_former_ones_ + packets_of_this_one();
+}
+
+std::uint64_t OwnedGuard::packets_of_this_one() {
   if (!is_there_) {
     return 0;
   }

@@ -34,13 +34,16 @@ class OwnedGuard {
   explicit OwnedGuard(const Settings& settings);
 
   [[nodiscard]] std::expected<void, std::string> put(const rules::Policy& policy);
-  // What it dropped since it was put there.
+  // What it dropped, over all replacements.
   [[nodiscard]] std::uint64_t packets();
 
  private:
+  [[nodiscard]] std::uint64_t packets_of_this_one();
+
   Settings settings_;
   NetlinkSocket netfilter_;
   bool is_there_ = false;
+  std::uint64_t packets_of_former_ones_ = 0;
 };
 
 }  // namespace postern::nfq

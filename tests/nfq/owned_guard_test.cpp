@@ -72,6 +72,26 @@ TEST_F(Guarded, DropsWhatComesFromOutsideForPort25) {
   }
 }
 
+// Nobody listens there: what is not dropped is refused.
+TEST_F(Guarded, ShutsTheRoutersOwnPortToTheOutsideAlone) {
+  put(example_policy());
+  for (const char* own : {"198.51.100.1", "2001:db8:1::1"}) {
+    EXPECT_EQ(outcome(own), ETIMEDOUT) << own;
+    EXPECT_EQ(dropped_by_attempt(own), 1U) << own;
+    EXPECT_EQ(dropped_by_attempt(own, 587), 0U) << own;
+    EXPECT_EQ(Attempt(own, 25).outcome(200), ECONNREFUSED) << "the router's own mail to " << own;
+  }
+  for (const char* mark : {"0x05000000", "0x07000000"}) {  // judged; the proxy's
+    run_or_throw(
+        "nft 'add table inet judge; delete table inet judge; add table inet judge; add chain inet "
+        "judge c { type filter hook prerouting priority mangle; }; add rule inet judge c meta mark "
+        "set " +
+        std::string(mark) + "'");
+    EXPECT_EQ(outcome("198.51.100.1"), ECONNREFUSED) << mark;
+    EXPECT_EQ(outcome("2001:db8:1::1"), ECONNREFUSED) << mark;
+  }
+}
+
 TEST_F(Guarded, LetsThroughWhatWasJudged) {
   put(example_policy());
   run_or_throw(
@@ -143,6 +163,19 @@ TEST_F(Guarded, IsReplacedInOneStepAndEndsWithItsOwner) {
   EXPECT_NE(listing(), "");
   guard_.reset();
   EXPECT_EQ(listing(), "");
+}
+
+TEST_F(Guarded, CountsOnWhenItIsReplaced) {
+  put(example_policy());
+  (void)outcome(Net::kUnmanaged4);
+  put(example_policy());
+  EXPECT_EQ(guard_->packets(), 1U);
+  (void)outcome(Net::kUnmanaged6);
+  EXPECT_EQ(guard_->packets(), 2U);
+  rules::Policy observing = example_policy();
+  observing.observe = true;
+  put(observing);
+  EXPECT_EQ(guard_->packets(), 2U);
 }
 
 TEST_F(Guarded, TakesHundredsOfMailers) {
