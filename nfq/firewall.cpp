@@ -28,6 +28,12 @@ Result apply(std::string_view ruleset) {
   return applied ? Result() : std::unexpected(applied.error());
 }
 
+// In doubt it is.
+bool table_is_there() {
+  const auto listing = run_command({"nft", "list", "tables", "inet"});
+  return !listing || listing->contains("table inet postern\n");
+}
+
 // A check goes through the kernel like a change and is rolled back, modules and all: it fails where
 // the change would.
 bool nft_can_queue() {
@@ -107,6 +113,7 @@ Firewall::~Firewall() {
 }
 
 void Firewall::install(const rules::Policy& policy) {
+  const bool was_shut = table_is_there();
   installed_ = true;
   if (form_ == QueueForm::xtables) {
     for (std::size_t i = 0; i < kXtablesFamilies.size(); ++i) {
@@ -114,7 +121,11 @@ void Firewall::install(const rules::Policy& policy) {
     }
   }
   if (const Result done = put(policy); !done) {
-    [[maybe_unused]] const auto removed = remove();
+    if (was_shut) {
+      leave();  // a crash left it, and without it everything passes
+    } else {
+      [[maybe_unused]] const auto removed = remove();
+    }
     throw std::runtime_error("cannot install the firewall: " + done.error());
   }
 }
@@ -153,7 +164,13 @@ std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
 }
 
 std::expected<void, std::string> Firewall::hold(std::span<const HeldSource> sources) {
-  return sources.empty() ? Result() : apply(hold_ruleset(sources));
+  Result all;
+  for (const std::string& ruleset : hold_rulesets(sources)) {
+    if (Result done = apply(ruleset); !done) {
+      all = std::move(done);
+    }
+  }
+  return all;
 }
 
 std::expected<void, std::string> Firewall::remove() {

@@ -41,12 +41,13 @@ class Firewall {
   Firewall(const Firewall&) = delete;
   Firewall& operator=(const Firewall&) = delete;
 
+  // Where it fails, a table that was there before is still there.
   void install(const rules::Policy& policy);
   // Refills the sets and exchanges the rules in one transaction: connections do not notice, counters
   // and held sources stay.
   [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
   // Has the kernel refuse these sources by itself for a while. Runs `nft`: for what came together, and
-  // not for each packet.
+  // not for each packet. An error is about one set at least; what goes into the others is held.
   [[nodiscard]] std::expected<void, std::string> hold(std::span<const HeldSource> sources);
   [[nodiscard]] std::expected<void, std::string> remove();
   // What is installed stays after this object, too.

@@ -1,6 +1,7 @@
 #include "nfq/core/ruleset.hpp"
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -299,7 +300,8 @@ constexpr std::string_view kUndecidedClosed =
 constexpr std::string_view kUndecidedOpen =
     R"(	# Nobody is there to judge or to listen: on_failure = "open". Mailers only, and whoever is inside.
 	chain undecided {
-		iifname != @external_interfaces counter name failed_open accept
+		iifname != @external_interfaces ip saddr @internal4 counter name failed_open accept
+		iifname != @external_interfaces ip6 saddr @internal6 counter name failed_open accept
 		ip daddr @mailers4 counter name failed_open accept
 		ip6 daddr @mailers6 counter name failed_open accept
 		counter name fail_closed drop
@@ -579,18 +581,22 @@ std::string update_ruleset(const rules::Policy& policy, const Settings& settings
   return table_text(kRefill, policy, settings, form);
 }
 
-std::string hold_ruleset(std::span<const HeldSource> sources) {
-  std::string text;
+std::vector<std::string> hold_rulesets(std::span<const HeldSource> sources) {
+  std::map<std::string, std::string> by_set;
   for (const HeldSource& held : sources) {
     const SetNames names = names_of(held.cause);
     const std::string set = held.source.is_v4() ? names.v4 : names.v6;
     const std::string source = rules::stranger_of(held.source).to_string();
     const std::string in_set = " element inet postern " + set + " { " + source;
     // To add what is there changes nothing, to delete what is not there fails.
-    text += "add" + in_set + " }\ndelete" + in_set + " }\nadd" + in_set + " timeout " +
-            std::to_string(held.duration.count()) + "s }\n";
+    by_set[set] += "add" + in_set + " }\ndelete" + in_set + " }\nadd" + in_set + " timeout " +
+                   std::to_string(held.duration.count()) + "s }\n";
   }
-  return text;
+  std::vector<std::string> texts;
+  for (auto& [set, text] : by_set) {
+    texts.push_back(std::move(text));
+  }
+  return texts;
 }
 
 std::string remove_ruleset() {

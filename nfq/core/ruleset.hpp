@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "nfq/core/settings.hpp"
 #include "rules/policy.hpp"
@@ -53,8 +54,9 @@ struct HeldSource {
   std::chrono::seconds duration{};
 };
 
-// One transaction; a source that is held already is held anew.
-[[nodiscard]] std::string hold_ruleset(std::span<const HeldSource> sources);
+// One transaction for each set: one that is full takes nobody any more, and must not keep the others
+// from it. A source that is held already is held anew.
+[[nodiscard]] std::vector<std::string> hold_rulesets(std::span<const HeldSource> sources);
 // Succeeds also where there is nothing to remove.
 [[nodiscard]] std::string remove_ruleset();
 // Asks the kernel for the queue statement in a table of the given name; to be checked, not applied.

@@ -19,6 +19,7 @@
 #include "nfq/queue.hpp"
 #include "tests/nfq/datapath_fixture.hpp"
 #include "tests/support/barred_sources.hpp"
+#include "tests/support/wait.hpp"
 
 namespace postern::nfq {
 namespace {
@@ -64,12 +65,13 @@ class Datapath : public ::testing::Test {
     network_ = std::make_unique<PrivateNetwork>();
   }
 
-  void start(const Settings& settings = {}, const QueueOptions& options = {}) {
+  void start(const Settings& settings = {}, const QueueOptions& options = {},
+             const rules::Policy& policy = example_policy()) {
     settings_ = settings;
     route_ = std::make_unique<PolicyRoute>(settings);
     route_->install();
     firewall_ = std::make_unique<Firewall>(settings);
-    firewall_->install(example_policy());
+    firewall_->install(policy);
     queue_ = std::make_unique<Queue>(settings.queue_base, MarkField(settings.mark_mask), options);
   }
 
@@ -123,6 +125,26 @@ TEST_F(Datapath, IsReplacedNotDoubledAfterACrash) {
   EXPECT_EQ(count_of(state, "-A PREROUTING -j POSTERN"), chains) << state;
   EXPECT_EQ(count_of(state, "-j NFQUEUE --queue-num 25"), 2 * chains) << state;
   EXPECT_EQ(count_of(state, "-j NFQUEUE"), 2 * chains) << state;
+}
+
+// What a crash left keeps port 25 shut until a start succeeds.
+TEST_F(Datapath, LeavesWhatACrashLeftWhereItCannotBeInstalled) {
+  rules::Policy impossible = example_policy();
+  impossible.external_interfaces = {"a name that no interface can have"};
+  EXPECT_THROW(Firewall{Settings{}}.install(impossible), std::runtime_error);
+  const std::string listing = "nft list tables; iptables -t mangle -S; ip6tables -t mangle -S";
+  const std::string nothing = run_or_throw(listing);
+  EXPECT_EQ(count_of(nothing, "inet postern"), 0U) << nothing;
+  EXPECT_EQ(count_of(nothing, "POSTERN"), 0U) << nothing;
+
+  Firewall crashed{Settings{}};
+  crashed.install(example_policy());
+  crashed.leave();
+  const std::string left = run_or_throw(listing);
+  EXPECT_THROW(Firewall{Settings{}}.install(impossible), std::runtime_error);
+  EXPECT_EQ(run_or_throw(listing), left);
+  EXPECT_EQ(count_of(left, "inet postern"), 1U) << left;
+  start();
 }
 
 TEST_F(Datapath, LeavesNothingBehind) {
@@ -222,6 +244,29 @@ TEST_F(Datapath, RefusesHeldSourcesInTheKernel) {
   }
   EXPECT_EQ(packet_counters().at("barred"), 2U);
   EXPECT_EQ(packet_counters().at("queued"), queued);
+}
+
+// A guesser may have 65536 networks of 64 bits.
+TEST_F(Datapath, HoldsInOneSetWhatAnotherHasNoRoomFor) {
+  start();
+  std::string all = "add element inet postern barred6 { ";
+  for (int i = 0; i < 65536; ++i) {
+    all += fmt::format("2001:db8:ffff:{:x}:: timeout 1h, ", i);
+  }
+  const auto filled = run_command({"nft", "-f", "-"}, all + "}\n");
+  ASSERT_TRUE(filled) << filled.error();
+  const auto v4 = rules::IpAddress::parse(Net::kStranger4).value();
+  const auto v6 = rules::IpAddress::parse(Net::kStranger6).value();
+  const auto hour = std::chrono::hours(1);
+  const HeldSource held[] = {{HeldFor::guessing, v6, hour},
+                             {HeldFor::guessing, v4, hour},
+                             {HeldFor::offending, v4, hour},
+                             {HeldFor::offending, v6, hour}};
+  EXPECT_FALSE(firewall_->hold(held)) << "barred6 is full";
+  for (const char* set : {"barred4", "repeat_offenders4", "repeat_offenders6"}) {
+    const std::string text = run_or_throw("nft list set inet postern " + std::string(set));
+    EXPECT_EQ(count_of(text, "expires"), 1U) << text;
+  }
 }
 
 TEST_F(Datapath, SaysWhyAnUpdateFails) {
@@ -399,6 +444,26 @@ TEST_F(Datapath, FailsOpenForMailersAlone) {
   EXPECT_EQ(packet_counters().at("leaked"), 0U);
   network_->send_from_outside(ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(40000, 25, kAck)));
   EXPECT_EQ(packet_counters().at("leaked"), 1U);
+}
+
+// The way in has another name than the configuration knows.
+TEST_F(Datapath, FailsOpenForWhoIsInsideAndNotForARenamedInterface) {
+  rules::Policy policy = example_policy();
+  policy.external_interfaces = {"ppp0"};
+  start({.on_failure = OnFailure::open}, {}, policy);
+  queue_.reset();
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kUnmanaged4, tcp(40000, 25)));
+  network_->send_from_outside(ipv6(Net::kStranger6, Net::kUnmanaged6, tcp(40000, 25)));
+  EXPECT_EQ(packet_counters().at("failed_open"), 0U);
+  EXPECT_EQ(packet_counters().at("fail_closed"), 2U);
+  network_->send_from_outside(ipv4(Net::kStranger4, Net::kMailer4, tcp(40000, 25)));
+  network_->send_from_outside(ipv6(Net::kStranger6, Net::kMailer6, tcp(40000, 25)));
+  network_->send_from_inside(ipv4("203.0.113.66", Net::kStranger4, tcp(40000, 25)));
+  network_->send_from_inside(ipv6("2001:db8:2::66", Net::kStranger6, tcp(40000, 25)));
+  // The host inside looks for the router first.
+  EXPECT_TRUE(testing::wait_until("all have passed",
+                                  [&] { return packet_counters().at("failed_open") == 4U; }));
+  EXPECT_EQ(packet_counters().at("fail_closed"), 2U);
 }
 
 TEST_F(Datapath, EndsConnectionsThatGoPastTheProxy) {

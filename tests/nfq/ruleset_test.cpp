@@ -152,14 +152,19 @@ TEST(Ruleset, HoldsSourcesAnewWhetherTheyAreHeldOrNot) {
   const HeldSource rows[] = {
       {HeldFor::offending, ip("198.51.100.2"), std::chrono::seconds(600)},
       {HeldFor::guessing, ip("2001:db8:1:2:3:4:5:6"), std::chrono::hours(1)},
+      {HeldFor::offending, ip("198.51.100.3"), std::chrono::minutes(1)},
   };
-  EXPECT_EQ(hold_ruleset(rows),
-            "add element inet postern repeat_offenders4 { 198.51.100.2 }\n"
-            "delete element inet postern repeat_offenders4 { 198.51.100.2 }\n"
-            "add element inet postern repeat_offenders4 { 198.51.100.2 timeout 600s }\n"
-            "add element inet postern barred6 { 2001:db8:1:2:: }\n"
-            "delete element inet postern barred6 { 2001:db8:1:2:: }\n"
-            "add element inet postern barred6 { 2001:db8:1:2:: timeout 3600s }\n");
+  EXPECT_EQ(hold_rulesets(rows),
+            (std::vector<std::string>{
+                "add element inet postern barred6 { 2001:db8:1:2:: }\n"
+                "delete element inet postern barred6 { 2001:db8:1:2:: }\n"
+                "add element inet postern barred6 { 2001:db8:1:2:: timeout 3600s }\n",
+                "add element inet postern repeat_offenders4 { 198.51.100.2 }\n"
+                "delete element inet postern repeat_offenders4 { 198.51.100.2 }\n"
+                "add element inet postern repeat_offenders4 { 198.51.100.2 timeout 600s }\n"
+                "add element inet postern repeat_offenders4 { 198.51.100.3 }\n"
+                "delete element inet postern repeat_offenders4 { 198.51.100.3 }\n"
+                "add element inet postern repeat_offenders4 { 198.51.100.3 timeout 60s }\n"}));
 }
 
 struct QueueRow {
