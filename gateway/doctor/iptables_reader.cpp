@@ -97,9 +97,7 @@ class RuleReader {
       const std::string option = take();
       if (option == "-j" || option == "-g") {
         read_target(option == "-g");
-      } else if (option == "-m") {
-        take();
-      } else if (option == "--comment") {
+      } else if (option == "-m" || option == "--comment") {
         take();
       } else {
         add_condition(option, negated);

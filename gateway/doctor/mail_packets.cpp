@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "nfq/core/mark.hpp"
 
 namespace postern::gateway::doctor {
@@ -132,10 +134,8 @@ std::vector<std::string> addresses_of_mailers(const Config& config, bool is_v4) 
 }
 
 std::vector<std::uint16_t> listening_queues(const Config& config, const Facts& facts) {
-  std::vector<std::uint16_t> queues;
-  for (unsigned i = 0; i < config.datapath.queue_count; ++i) {
-    queues.push_back(static_cast<std::uint16_t>(config.datapath.queue_base + i));
-  }
+  std::vector<std::uint16_t> queues(config.datapath.queue_count);
+  std::iota(queues.begin(), queues.end(), config.datapath.queue_base);
   if (facts.queues) {
     for (const QueueOwner& owner : *facts.queues) {
       queues.push_back(owner.queue);
