@@ -52,6 +52,7 @@ void add_blocked_today(StatusReport& status, const BlockedTotals& totals) {
 net::awaitable<std::string> App::counters() {
   Samples samples;
   packet_filter_->collect(mailer_ids_.names(), samples);
+  samples[{"postern_log_lines_lost_total", {}}] = log_.lost();
   const auto answer = co_await proxy_.ask(command("counters"));
   if (const auto of_proxy = answer && answer->contains("samples")
                                 ? samples_of(answer->at("samples"))
@@ -149,6 +150,9 @@ StatusReport App::report(ProxyReport proxy) const {
   }
   if (is_draining_) {
     status.problems.emplace_back("draining");
+  }
+  if (std::string problem = log_.problem(); !problem.empty()) {
+    status.problems.push_back(std::move(problem));
   }
   judge_certificates(status, std::chrono::system_clock::now());
   std::ranges::move(proxy.certificate_problems, std::back_inserter(status.problems));

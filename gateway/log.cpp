@@ -1,29 +1,18 @@
 #include "gateway/log.hpp"
 
 #include <boost/json.hpp>
+#include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 namespace postern::gateway {
 namespace {
-
-spdlog::level::level_enum to_spdlog(LogLevel level) {
-  switch (level) {
-    case LogLevel::debug:
-      return spdlog::level::debug;
-    case LogLevel::info:
-      return spdlog::level::info;
-    case LogLevel::warning:
-      return spdlog::level::warn;
-    case LogLevel::error:
-      return spdlog::level::err;
-  }
-  return spdlog::level::info;
-}
 
 std::string_view to_text(LogLevel level) {
   switch (level) {
@@ -71,36 +60,64 @@ std::string to_json_line(LogLevel level, std::string_view message,
   return boost::json::serialize(object);
 }
 
-}  // namespace
-
-Log::Log(const LogSettings& settings)
-    : logger_(std::make_shared<spdlog::logger>("posternd",
-                                               std::make_shared<spdlog::sinks::stderr_sink_mt>())),
-      format_(settings.format) {
-  use(settings);
+// What is on a terminal only. A file or a pipe has a reader that knows the time.
+std::string time_of_day() {
+  const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+  return fmt::format("{:%H:%M:%S}.{:03} ",
+                     fmt::localtime(std::chrono::system_clock::to_time_t(now)),
+                     now.time_since_epoch().count() % 1000);
 }
 
-Log::~Log() = default;
+// 0, or an error number. A pipe that takes a write at all takes as much as a line.
+int write_now(const std::string& line) {
+  if (send(STDERR_FILENO, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
+    return 0;
+  }
+  if (errno != ENOTSOCK) {
+    return errno;
+  }
+  pollfd state{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (poll(&state, 1, 0) != 1) {
+    return EAGAIN;
+  }
+  return ::write(STDERR_FILENO, line.data(), line.size()) >= 0 ? 0 : errno;
+}
+
+}  // namespace
+
+Log::Log(const LogSettings& settings) : level_(settings.level), format_(settings.format) {}
 
 void Log::use(const LogSettings& settings) {
+  level_ = settings.level;
   format_ = settings.format;
-  logger_->set_level(to_spdlog(settings.level));
-  const bool shows_time = settings.format == LogFormat::text && isatty(STDERR_FILENO) == 1;
-  logger_->set_pattern(shows_time ? "%H:%M:%S.%e %v" : "%v");
-  logger_->flush_on(spdlog::level::debug);
 }
 
 bool Log::shows(LogLevel level) const {
-  return logger_->should_log(to_spdlog(level));
+  return level >= level_;
 }
 
 void Log::line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
   if (!shows(level)) {
     return;
   }
-  const std::string text = format_ == LogFormat::json ? to_json_line(level, message, fields)
-                                                      : to_text_line(level, message, fields);
-  logger_->log(to_spdlog(level), spdlog::string_view_t(text));
+  if (format_ == LogFormat::json) {
+    return write(to_json_line(level, message, fields) + "\n");
+  }
+  const std::string time = isatty(STDERR_FILENO) == 1 ? time_of_day() : "";
+  write(time + to_text_line(level, message, fields) + "\n");
+}
+
+std::string Log::problem() const {
+  const int error = error_number_;
+  return error == 0 ? ""
+                    : fmt::format("lines of the log are lost, {} so far: {}", lost_.load(),
+                                  std::generic_category().message(error));
+}
+
+void Log::write(const std::string& text) {
+  const std::lock_guard lock(mutex_);
+  error_number_ = write_now(text);
+  lost_ += error_number_ != 0 ? 1 : 0;
 }
 
 bool LogBudget::take(std::chrono::steady_clock::time_point now, std::uint64_t& suppressed) {

@@ -1,4 +1,6 @@
 // One line an event, to stderr: logfmt-like text, or JSON. journald adds time and host; on a terminal we add the time.
+// Errors:   a line that cannot be written at once, because a disk is full or nobody reads a pipe, is lost and counted:
+//           mail must not wait for a log.
 // Threads:  any.
 #pragma once
 
@@ -6,16 +8,12 @@
 #include <chrono>
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "gateway/config.hpp"
-
-namespace spdlog {
-class logger;
-}
 
 namespace postern::gateway {
 
@@ -27,7 +25,6 @@ struct LogField {
 class Log {
  public:
   explicit Log(const LogSettings& settings);
-  ~Log();
   // A reload may change level and format.
   void use(const LogSettings& settings);
 
@@ -35,9 +32,18 @@ class Log {
   [[nodiscard]] bool shows(LogLevel level) const;
   void line(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
 
+  [[nodiscard]] std::uint64_t lost() const { return lost_; }
+  // What is wrong, if the latest line was lost; else nothing.
+  [[nodiscard]] std::string problem() const;
+
  private:
-  std::shared_ptr<spdlog::logger> logger_;
+  void write(const std::string& text);
+
+  std::atomic<LogLevel> level_;
   std::atomic<LogFormat> format_;
+  std::atomic<std::uint64_t> lost_ = 0;
+  std::atomic<int> error_number_ = 0;
+  std::mutex mutex_;
 };
 
 // How many lines a worker may log for what strangers do: a flood must not become a flood of log lines.

@@ -86,11 +86,16 @@ class ProxyServer final : public rules::EventSink {
       return {{"answered", pool_->ping()}};
     }
     if (command == "report") {
-      return {{"report", to_message(pool_->report())}};
+      ProxyReport report = pool_->report();
+      if (const std::string problem = log_.problem(); !problem.empty()) {
+        report.problems.push_back("the proxy: " + problem);
+      }
+      return {{"report", to_message(report)}};
     }
     if (command == "counters") {
       Samples samples;
       pool_->collect(mailer_ids_.names(), samples);
+      samples[{"postern_log_lines_lost_total", {}}] = log_.lost();
       return {{"samples", to_message(samples)}};
     }
     if (command == "blocked") {

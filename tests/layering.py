@@ -19,7 +19,7 @@ LAYERS = {  # the longest matching folder decides
     "smtp_proxy/core": [STD, SIMD, r'"rules/.*"', r'"smtp_proxy/core/.*"'],
     "nfq": [STD, POSIX, r"<fmt/.*>", r"<libmnl/.*>", r"<libnetfilter_queue/.*>", r"<boost/json.*>", r'"rules/.*"', r'"nfq/.*"'],
     "smtp_proxy": [STD, POSIX, r"<fmt/.*>", r"<boost/(asio|system)[./].*>", r'"rules/.*"', r'"smtp_proxy/.*"'],
-    "gateway": [STD, POSIX, r"<(fmt|spdlog|CLI|systemd)/.*>", r"<boost/(asio|system|json|describe)[./].*>",
+    "gateway": [STD, POSIX, r"<(fmt|CLI|systemd)/.*>", r"<boost/(asio|system|json|describe)[./].*>",
                 r'"(rules|nfq|smtp_proxy|gateway)/.*"'],
 }
 EXTRA = [  # a library that only the named files may know
