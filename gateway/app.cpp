@@ -236,6 +236,7 @@ net::awaitable<void> App::keep_watch() {
     const bool packets_answered = packet_filter_->ping();
     packet_filter_->look_around();
     const auto pong = co_await proxy_.ask(command("ping"));
+    note_proxy(pong.has_value());
     if (packets_answered && pong && pong->contains("answered") && pong->at("answered") == true) {
       sd_notify(0, "WATCHDOG=1");
     }
@@ -243,6 +244,13 @@ net::awaitable<void> App::keep_watch() {
     if (missed_pings_ == kMostMissedPings) {
       give_up("it does not answer");
     }
+  }
+}
+
+void App::note_proxy(bool answers) {
+  if (std::exchange(proxy_answers_, answers) != answers) {
+    log_.line(answers ? LogLevel::info : LogLevel::error,
+              answers ? "the proxy answers again" : "the proxy does not answer");
   }
 }
 

@@ -61,6 +61,7 @@ class App final : public ControlTarget {
   boost::asio::awaitable<void> ask_mailers(StatusReport& status);
   boost::asio::awaitable<void> obey_signals();
   boost::asio::awaitable<void> keep_watch();
+  void note_proxy(bool answers);
 
   [[nodiscard]] Diagnostics check_reload(const Config& config) const;
   // What is wrong with a new configuration, according to the proxy; none: it is ready to use it.
@@ -87,6 +88,7 @@ class App final : public ControlTarget {
 
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   ReloadResult last_reload_;
+  bool proxy_answers_ = true;
   bool is_draining_ = false;
   bool is_reloading_ = false;
   bool reload_again_ = false;

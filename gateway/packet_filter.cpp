@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "gateway/host.hpp"
 #include "nfq/queue.hpp"
@@ -79,10 +80,26 @@ void PacketFilter::stop() {
   keeper_.reset();
 }
 
+void PacketFilter::log_losses() {
+  nfq::QueueDrops all;
+  for (const auto& worker : workers_) {
+    const auto drops = nfq::queue_drops(worker->queue_number()).value_or(nfq::QueueDrops{});
+    all.queue_full += drops.queue_full;
+    all.receiver_full += drops.receiver_full;
+  }
+  const std::uint64_t losses = all.queue_full + all.receiver_full;
+  if (std::exchange(losses_logged_, losses) < losses) {
+    log_.line(LogLevel::warning, "first packets of connections were lost before they were judged",
+              {{"queue_full", std::to_string(all.queue_full)},
+               {"receiver_full", std::to_string(all.receiver_full)}});
+  }
+}
+
 bool PacketFilter::ping() {
+  log_losses();
   bool all_answered = true;
   for (const auto& worker : workers_) {
-    all_answered = worker->ping() && all_answered;
+    all_answered = worker->ping(log_) && all_answered;
   }
   return all_answered;
 }

@@ -70,6 +70,7 @@ class PacketFilter {
  private:
   void stop_threads();
   void hold_sources();
+  void log_losses();
   [[nodiscard]] BlockedTotals blocked_in_all() const;
 
   Log& log_;
@@ -78,6 +79,7 @@ class PacketFilter {
   Offenders offenders_;  // the workers' in common
   BlockedToday blocked_today_;
   std::vector<std::unique_ptr<PacketWorker>> workers_;
+  std::uint64_t losses_logged_ = 0;
   nfq::PolicyRoute policy_route_;
   std::optional<nfq::Firewall> firewall_;
   std::optional<KernelKeeper> keeper_;

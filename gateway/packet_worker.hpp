@@ -32,7 +32,7 @@ class PacketWorker final : rules::EventSink {
   void start();
   void use(const Config& config);
   void stop() { thread_.stop(); }
-  bool ping() { return thread_.ping(); }
+  bool ping(Log& log) { return thread_.ping(log); }
   [[nodiscard]] bool is_responsive() const { return thread_.is_responsive(); }
 
   [[nodiscard]] std::uint16_t queue_number() const { return queue_.number(); }

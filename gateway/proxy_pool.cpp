@@ -62,7 +62,7 @@ void ProxyPool::stop() {
 bool ProxyPool::ping() {
   bool all_answered = true;
   for (const auto& worker : workers_) {
-    all_answered = worker->ping() && all_answered;
+    all_answered = worker->ping(log_) && all_answered;
   }
   return all_answered;
 }
@@ -145,6 +145,11 @@ ProxyReport ProxyPool::report() const {
       report.problems.push_back(
           fmt::format("worker {} of the proxy does not answer", worker->index()));
     }
+    if (worker->is_short()) {
+      report.problems.push_back(fmt::format(
+          "connections wait at worker {} of the proxy: no descriptor or no memory is left",
+          worker->index()));
+    }
   }
   for (const rules::Mailer& mailer : config_.policy->mailers()) {
     report.mailers.push_back(report_mailer(mailer));
@@ -186,6 +191,7 @@ std::vector<CertificateReport> ProxyPool::report_certificates(rules::MailerId ma
 void ProxyPool::collect(const std::vector<std::string>& mailer_names, Samples& samples) const {
   for (const auto& worker : workers_) {
     worker->counters().collect(mailer_names, samples);
+    samples[{"postern_accept_shortages_total", {}}] += worker->shortages();
   }
   if (sources_.alarm()) {
     samples[{"postern_source_concentration", {}}] = 1;

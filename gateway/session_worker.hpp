@@ -4,6 +4,7 @@
 // Threads:  one owner; readers as EventRecorder says.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 
@@ -39,17 +40,26 @@ class SessionWorker final : rules::EventSink {
   // `when_done` is called on the worker's thread.
   void drain(std::function<void()> when_done);
   void stop() { thread_.stop(); }
-  bool ping() { return thread_.ping(); }
+  bool ping(Log& log) { return thread_.ping(log); }
   [[nodiscard]] bool is_responsive() const { return thread_.is_responsive(); }
 
   [[nodiscard]] std::uint16_t index() const { return index_; }
   [[nodiscard]] const EventRecorder& recorder() const { return recorder_; }
   [[nodiscard]] const Counters& counters() const { return recorder_.counters(); }
+  // See Proxy::shortages().
+  [[nodiscard]] std::uint64_t shortages() const { return shortages_.get(); }
+  // Whether there was one lately.
+  [[nodiscard]] bool is_short() const { return is_short_; }
 
  private:
   void on_event(const rules::Ends& ends, const rules::Event& event) override;
+  void check_time(smtp_proxy::Clock::time_point now);
 
   std::uint16_t index_;
+  Log& log_;
+  Counter shortages_;
+  std::atomic<bool> is_short_ = false;
+  smtp_proxy::Clock::time_point short_until_;
   SourceConcentration& sources_;
   EventRecorder recorder_;
   rules::EventSink& listener_;

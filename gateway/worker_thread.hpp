@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "gateway/log.hpp"
 #include "smtp_proxy/event_loop.hpp"
 
 namespace postern::gateway {
@@ -24,14 +25,15 @@ class WorkerThread {
       std::function<void(smtp_proxy::Clock::time_point)> on_tick = [](auto) {});
   void stop();
 
-  // Asks the event loop for a sign of life. False: the one before is still owed.
-  bool ping();
+  // Asks the event loop for a sign of life. False: the one before is still owed. The log hears where that changes.
+  bool ping(Log& log);
   // What the last ping() said. Not whether an answer is owed: just after a ping one always is.
   [[nodiscard]] bool is_responsive() const { return is_responsive_; }
 
   [[nodiscard]] smtp_proxy::EventLoop& loop() { return loop_; }
 
  private:
+  std::string name_;
   smtp_proxy::EventLoop loop_;
   std::atomic<bool> answered_ = true;
   bool is_responsive_ = true;

@@ -6,6 +6,8 @@ const char* to_label(UpstreamError error) {
   switch (error) {
     case UpstreamError::no_port:
       return "no_port";
+    case UpstreamError::no_resources:
+      return "no_resources";
     case UpstreamError::refused:
       return "refused";
     case UpstreamError::unreachable:

@@ -178,6 +178,7 @@ struct MessageEnded {
 
 enum class UpstreamError : std::uint8_t {
   no_port,
+  no_resources,  // descriptors or memory of this host ran out
   refused,
   unreachable,
   timed_out,
@@ -185,7 +186,7 @@ enum class UpstreamError : std::uint8_t {
   protocol,
   tls,  // the handshake with it failed, or it offers none where the policy asks for it
 };
-inline constexpr std::size_t kUpstreamErrorCount = 7;
+inline constexpr std::size_t kUpstreamErrorCount = 8;
 
 [[nodiscard]] const char* to_label(UpstreamError error);
 

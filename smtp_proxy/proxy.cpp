@@ -81,7 +81,9 @@ net::awaitable<void> Proxy::accept(Listener& listener) {
     if (failure) {
       // All taken, or a shortage of descriptors or memory: check_time() has another try then.
       listener.watch.was_read_empty();
-      is_short_ = is_short_ || is_shortage(failure);
+      if (is_shortage(failure) && !std::exchange(is_short_, true)) {
+        ++shortages_;
+      }
     }
   }
 }

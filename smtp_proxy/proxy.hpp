@@ -43,6 +43,8 @@ class Proxy {
   void drain(std::function<void()> when_done);
 
   [[nodiscard]] std::size_t session_count() const { return sessions_.size(); }
+  // How often connections were left waiting in the kernel until the next check_time(), for want of descriptors or memory.
+  [[nodiscard]] std::uint64_t shortages() const { return shortages_; }
 
  private:
   struct Listener {
@@ -79,6 +81,7 @@ class Proxy {
   UpstreamTlsMemory upstream_tls_;
   std::list<Entry> sessions_;
   bool is_short_ = false;  // of descriptors or memory, when a connection came
+  std::uint64_t shortages_ = 0;
   bool is_draining_ = false;
   Clock::time_point drain_deadline_;
   std::function<void()> when_drained_;

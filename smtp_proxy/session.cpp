@@ -53,6 +53,11 @@ rules::UpstreamError to_upstream_error(std::error_code error) {
       return rules::UpstreamError::refused;
     case ETIMEDOUT:
       return rules::UpstreamError::timed_out;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return rules::UpstreamError::no_resources;
     default:
       return rules::UpstreamError::unreachable;
   }

@@ -79,7 +79,8 @@ TEST(ToLabel, HasAWordForEachEnumerator) {
   expect_distinct_snake_case({to_label(UpstreamError::no_port), to_label(UpstreamError::refused),
                               to_label(UpstreamError::unreachable),
                               to_label(UpstreamError::timed_out), to_label(UpstreamError::lost),
-                              to_label(UpstreamError::protocol), to_label(UpstreamError::tls)});
+                              to_label(UpstreamError::protocol), to_label(UpstreamError::tls),
+                              to_label(UpstreamError::no_resources)});
   expect_distinct_snake_case({to_label(MessageOutcome::accepted), to_label(MessageOutcome::refused),
                               to_label(MessageOutcome::aborted)});
   expect_distinct_snake_case({to_label(TlsPeer::client), to_label(TlsPeer::server)});
