@@ -177,7 +177,7 @@ TEST_F(ProxiedDialogue, Says421WhenTheMailerIsSilent) {
 }
 
 TEST_F(ProxiedDialogue, PassesOnThatTheMailerRefuses) {
-  start_scripted_server({"--refuse"});
+  start_scripted_server({"--greeting", "554 5.7.0 go away"});
   start_posternd();
   Connection client = connect(Side::outside, kIpv4.mx2);
   EXPECT_EQ(client.read_reply(), "554 5.7.0 go away\r\n") << client.transcript();

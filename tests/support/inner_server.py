@@ -30,7 +30,9 @@ import binascii
 import json
 import os
 import re
+import socket
 import ssl
+import struct
 import sys
 
 
@@ -75,11 +77,12 @@ class Session:
         if options.silent:
             await self.reader.read()
             return False
-        if options.refuse:
-            await self.reply("554 5.7.0 go away")
+        if options.reset:
+            linger = struct.pack("ii", 1, 0)
+            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return False
-        await self.reply("220 inner.example ESMTP")
-        return True
+        await self.reply(options.greeting)
+        return options.greeting.startswith("220")
 
     def offers(self):
         options = self.server.options
@@ -241,7 +244,8 @@ def main():
     parser.add_argument("--extension", action="append", default=[], help="one more EHLO line")
     parser.add_argument("--no-pipelining", action="store_true")
     parser.add_argument("--delay", type=int, default=0, metavar="MS", help="before each reply")
-    parser.add_argument("--refuse", action="store_true", help="greet with 554")
+    parser.add_argument("--greeting", default="220 inner.example ESMTP", help="any but 220 ends the session")
+    parser.add_argument("--reset", action="store_true", help="reset each connection")
     parser.add_argument("--silent", action="store_true", help="never greet")
     parser.add_argument("--close-at", metavar="VERB", help="close at this command; BODY: before its reply")
     parser.add_argument("--certificate", metavar="FILE")

@@ -155,6 +155,7 @@ class ScriptedServer {
   [[nodiscard]] std::vector<Message> messages() const;
   [[nodiscard]] std::size_t sessions_ended() const;
   [[nodiscard]] std::string log() const;
+  [[nodiscard]] const Process& process() const { return process_; }
 
  private:
   [[nodiscard]] std::vector<boost::json::object> events(std::string_view kind) const;
@@ -213,6 +214,7 @@ class Posternd {
   [[nodiscard]] Process& process() { return process_; }  // holds the rules
   [[nodiscard]] pid_t proxy_pid() const;                 // speaks SMTP
   [[nodiscard]] std::string log() const { return process_.output(); }
+  [[nodiscard]] const std::filesystem::path& config_file() const { return config_; }
   void write_config(const std::string& toml) const;
   // Runs `postern ARGUMENTS` against this daemon.
   [[nodiscard]] Finished postern(std::vector<std::string> arguments) const;
