@@ -242,8 +242,7 @@ TEST_F(NoPassword, IsLeftWhileASlowServerThinks) {
   }));
   // The responses to a challenge are no commands of the server's: wait until ours is through.
   EXPECT_TRUE(wait_until(
-      "nothing is left",
-      [&] { return found_in_memory(posternd->proxy_pid(), secrets()).empty(); },
+      "nothing is left", [&] { return found_in_memory(posternd->proxy_pid(), secrets()).empty(); },
       std::chrono::seconds{3}));
   expect_forgotten();
 }
