@@ -62,7 +62,7 @@ TEST_F(HostFailure, WithoutMemoryTheDaemonEndsAndPort25StaysShut) {
     }
     return !posternd->process().is_running();
   }));
-  EXPECT_TRUE(log_says("the proxy has ended, so does the daemon")) << posternd->log();
+  EXPECT_TRUE(log_says("the proxy has failed, so the daemon ends")) << posternd->log();
   const std::size_t connections = scripted->peers().size();
   EXPECT_TRUE(everybody_tries(1));
   EXPECT_EQ(scripted->peers().size(), connections);
