@@ -65,7 +65,9 @@ void PacketFilter::stop_threads() {
 
 void PacketFilter::leave_rules() {
   stop_threads();
-  firewall_->leave();
+  if (firewall_) {  // else it did not come to that
+    firewall_->leave();
+  }
   policy_route_.leave();
 }
 
