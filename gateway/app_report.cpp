@@ -53,6 +53,8 @@ net::awaitable<std::string> App::counters() {
   Samples samples;
   packet_filter_->collect(mailer_ids_.names(), samples);
   samples[{"postern_log_lines_lost_total", {}}] = log_.lost();
+  samples[{"postern_config_last_reload_success_timestamp_seconds", {}}] =
+      static_cast<std::uint64_t>(last_reload_success_);
   const auto answer = co_await proxy_.ask(command("counters"));
   if (const auto of_proxy = answer && answer->contains("samples")
                                 ? samples_of(answer->at("samples"))
@@ -81,6 +83,7 @@ net::awaitable<std::vector<std::string>> App::blocked(Cursor& cursor) {
   }
   std::ranges::stable_sort(page.lines, {}, &BlockedLine::unix_seconds);
   std::vector<std::string> lines;
+  lines.reserve(page.lines.size());
   for (BlockedLine& line : page.lines) {
     lines.push_back(std::move(line.json));
   }

@@ -62,7 +62,7 @@ net::awaitable<std::optional<json::object>> LineChannel::receive() {
 
 void LineChannel::close() {
   boost::system::error_code ignored;
-  socket_.close(ignored);
+  (void)socket_.close(ignored);
 }
 
 }  // namespace postern::gateway

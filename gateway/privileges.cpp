@@ -39,7 +39,9 @@ class SyscallFilter {
   }
 
   void refuse(int syscall_number) { add(syscall_number, {}); }
-  void refuse(int syscall_number, const scmp_arg_cmp& where) { add(syscall_number, {where}); }
+  void refuse(int syscall_number, const scmp_arg_cmp& condition) {
+    add(syscall_number, {condition});
+  }
   void load() {
     if (const int result = seccomp_load(filter_.get()); result != 0) {
       fail(-result, "the system call filter is not taken");
@@ -47,9 +49,10 @@ class SyscallFilter {
   }
 
  private:
-  void add(int syscall_number, std::initializer_list<scmp_arg_cmp> where) {
-    const int result = seccomp_rule_add_array(filter_.get(), SCMP_ACT_ERRNO(EPERM), syscall_number,
-                                              static_cast<unsigned>(where.size()), where.begin());
+  void add(int syscall_number, std::initializer_list<scmp_arg_cmp> conditions) {
+    const int result =
+        seccomp_rule_add_array(filter_.get(), SCMP_ACT_ERRNO(EPERM), syscall_number,
+                               static_cast<unsigned>(conditions.size()), conditions.begin());
     if (result != 0) {
       fail(-result, "a rule of the system call filter");
     }
@@ -58,19 +61,28 @@ class SyscallFilter {
   std::unique_ptr<void, decltype(&seccomp_release)> filter_;
 };
 
+// The macros of libseccomp for this are compound literals of C.
+constexpr scmp_arg_cmp where(unsigned argument, scmp_compare comparison, scmp_datum_t value) {
+  return {.arg = argument, .op = comparison, .datum_a = value, .datum_b = 0};
+}
+
+constexpr scmp_arg_cmp where_masked(unsigned argument, scmp_datum_t mask, scmp_datum_t value) {
+  return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value};
+}
+
 // libseccomp compares an argument once in a rule, so what is not allowed is said value by value.
 void allow_tcp_sockets_alone(SyscallFilter& filter) {
   static_assert(AF_INET == 2 && AF_INET6 == 10);
   for (const scmp_datum_t family : {0U, 1U, 3U, 4U, 5U, 6U, 7U, 8U, 9U}) {
-    filter.refuse(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, family));
+    filter.refuse(SCMP_SYS(socket), where(0, SCMP_CMP_EQ, family));
   }
-  filter.refuse(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_GT, AF_INET6));
+  filter.refuse(SCMP_SYS(socket), where(0, SCMP_CMP_GT, AF_INET6));
   constexpr scmp_datum_t kTypeMask = 0xf;
-  for (const unsigned type :
+  for (const scmp_datum_t type :
        {SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET}) {
-    filter.refuse(SCMP_SYS(socket), SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, type));
+    filter.refuse(SCMP_SYS(socket), where_masked(1, kTypeMask, type));
   }
-  filter.refuse(SCMP_SYS(socket), SCMP_A2(SCMP_CMP_GT, IPPROTO_TCP));
+  filter.refuse(SCMP_SYS(socket), where(2, SCMP_CMP_GT, IPPROTO_TCP));
 }
 
 }  // namespace
@@ -123,15 +135,15 @@ void confine_to_tcp() {
   }
   // abort() signals itself.
   const auto self = static_cast<scmp_datum_t>(getpid());
-  filter.refuse(SCMP_SYS(kill), SCMP_A0(SCMP_CMP_NE, self));
-  filter.refuse(SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_NE, self));
-  filter.refuse(SCMP_SYS(prlimit64), SCMP_A0(SCMP_CMP_GT, 0));
+  filter.refuse(SCMP_SYS(kill), where(0, SCMP_CMP_NE, self));
+  filter.refuse(SCMP_SYS(tgkill), where(0, SCMP_CMP_NE, self));
+  filter.refuse(SCMP_SYS(prlimit64), where(0, SCMP_CMP_GT, 0));
   // A descriptor may signal its owner, and a terminal be typed into.
-  for (const int owner : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
-    filter.refuse(SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(owner)));
+  for (const scmp_datum_t owner : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
+    filter.refuse(SCMP_SYS(fcntl), where(1, SCMP_CMP_EQ, owner));
   }
-  for (const unsigned request : {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX}) {
-    filter.refuse(SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, request));
+  for (const scmp_datum_t request : {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX}) {
+    filter.refuse(SCMP_SYS(ioctl), where(1, SCMP_CMP_EQ, request));
   }
 #if !defined(__SANITIZE_ADDRESS__)  // the search for leaks traces the process that it looks at
   filter.refuse(SCMP_SYS(ptrace));

@@ -15,7 +15,7 @@ constexpr std::chrono::seconds kCertificateInterval{5};
 ProxyPool::ProxyPool(const Config& config, Log& log, rules::EventSink& listener)
     : log_(log), config_(config) {
   certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
-  sources_.expect(config_.expected_relays);
+  sources_.expect(config_.smtp.expected_relays);
   const SessionWorker::Common common{.ledger = ledger_,
                                      .authentications = authentications_,
                                      .sources = sources_,
@@ -36,7 +36,7 @@ void ProxyPool::start() {
 void ProxyPool::use(const Config& config) {
   config_ = config;
   certificates_.use(config_.tls_sources, config_.tls, std::chrono::system_clock::now());
-  sources_.expect(config_.expected_relays);
+  sources_.expect(config_.smtp.expected_relays);
   for (const auto& worker : workers_) {
     worker->use(config_);
   }
@@ -216,6 +216,7 @@ BlockedTotals ProxyPool::blocked_in_all() const {
 BlockedPage ProxyPool::blocked_since(const std::vector<std::uint64_t>& cursor,
                                      const std::vector<std::string>& mailer_names) const {
   std::vector<const BlockedLog*> logs;
+  logs.reserve(workers_.size());
   for (const auto& worker : workers_) {
     logs.push_back(&worker->recorder().blocked());
   }

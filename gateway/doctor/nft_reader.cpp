@@ -232,12 +232,12 @@ bool add_mark_value(Condition& condition, const json::value& value) {
   if (const json::value* prefix = at(value, "prefix")) {
     const json::value* address = at(*prefix, "addr");
     const json::value* length = at(*prefix, "len");
-    const auto bits = length == nullptr ? std::nullopt : number_of(*length);
+    const std::uint32_t bits = length == nullptr ? 0 : number_of(*length).value_or(0);
     number = address == nullptr ? std::nullopt : number_of(*address);
-    if (!bits || *bits == 0 || *bits > 32 || !condition.values.empty()) {
+    if (bits == 0 || bits > 32 || !condition.values.empty()) {
       return false;
     }
-    condition.mask = 0xffffffffU << (32 - *bits);
+    condition.mask = 0xffffffffU << (32 - bits);
   }
   if (number) {
     condition.values.push_back(*number);

@@ -561,6 +561,12 @@ std::string table_text(std::string_view begin, const rules::Policy& policy,
   return text;
 }
 
+// To add what is there changes nothing, to delete what is not there fails.
+constexpr std::string_view kHoldAnew = R"(add element inet postern @SET@ { @SOURCE@ }
+delete element inet postern @SET@ { @SOURCE@ }
+add element inet postern @SET@ { @SOURCE@ timeout @SECONDS@s }
+)";
+
 struct SetNames {
   const char* v4;
   const char* v6;
@@ -587,12 +593,14 @@ std::vector<std::string> hold_rulesets(std::span<const HeldSource> sources) {
     const SetNames names = names_of(held.cause);
     const std::string set = held.source.is_v4() ? names.v4 : names.v6;
     const std::string source = rules::stranger_of(held.source).to_string();
-    const std::string in_set = " element inet postern " + set + " { " + source;
-    // To add what is there changes nothing, to delete what is not there fails.
-    by_set[set] += "add" + in_set + " }\ndelete" + in_set + " }\nadd" + in_set + " timeout " +
-                   std::to_string(held.duration.count()) + "s }\n";
+    std::string lines(kHoldAnew);
+    fill_in(lines, {{"@SET@", set},
+                    {"@SOURCE@", source},
+                    {"@SECONDS@", std::to_string(held.duration.count())}});
+    by_set[set] += lines;
   }
   std::vector<std::string> texts;
+  texts.reserve(by_set.size());
   for (auto& [set, text] : by_set) {
     texts.push_back(std::move(text));
   }
