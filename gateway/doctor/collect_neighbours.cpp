@@ -174,12 +174,12 @@ class Neighbours {
         continue;
       }
       const fs::path theirs = fs::read_symlink(fmt::format("/proc/{}/ns/net", pid), error);
-      if (error) {
+      if (!error && theirs == ours) {
+        facts_.daemons.push_back(pid);
+      } else if (error == std::errc::permission_denied && ::geteuid() != 0) {
         facts_.unknown.push_back(
             {fmt::format("process {}, a posternd", pid), "only root may look at it"});
-      } else if (theirs == ours) {
-        facts_.daemons.push_back(pid);
-      }
+      }  // else it runs elsewhere, or has just ended
     }
     std::ranges::sort(facts_.daemons);
   }

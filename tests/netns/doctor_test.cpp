@@ -2,8 +2,10 @@
 // the command that doctor prints.
 #include <boost/json.hpp>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <csignal>
 #include <string>
 #include <vector>
 
@@ -290,11 +292,16 @@ TEST_F(Doctor, FindsMarksOfConnectionsThatCarryPosternsAlong) {
 
 TEST_F(Doctor, FindsRulesThatAKilledPosterndLeft) {
   start_posternd();
+  const pid_t pid = posternd->process().pid();
   posternd->process().signal(SIGKILL);
-  ASSERT_TRUE(posternd->process().wait(kPatience));
+  // There is a process as long as nobody has asked how it ended.
+  siginfo_t ended{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOWAIT), 0);
   const Diagnosis ill = diagnose();
   EXPECT_EQ(ill.status, 1) << ill.output;
   EXPECT_EQ(ill.ids(), (std::vector<std::string>{"left_behind"})) << ill.output;
+  EXPECT_TRUE(ill.output.contains(R"("unknown":[])")) << ill.output;
+  ASSERT_TRUE(posternd->process().wait(kPatience));
   EXPECT_EQ(what_fails(kDropPatience), "in by IPv4\nout by IPv4\nin by IPv6\nout by IPv6\n");
   start_posternd();  // systemctl start posternd
   const Diagnosis well = diagnose();
