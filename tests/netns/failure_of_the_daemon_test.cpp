@@ -1,10 +1,11 @@
 // The daemon is killed, stopped, or one of its threads hangs.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <csignal>
 #include <ostream>
 #include <string>
-#include <tuple>
+#include <string_view>
 
 #include "tests/netns/failure_matrix.hpp"
 
@@ -63,36 +64,66 @@ TEST_P(KilledDaemon, LetsMailersBeReachedAndNobodyElseIfItShallFailOpen) {
 INSTANTIATE_TEST_SUITE_P(EachHalf, KilledDaemon, kHalves,
                          [](const auto& row) { return name_of(row.param); });
 
-// `on_failure` is for a daemon that is gone. To the kernel one that hangs is there.
-class StoppedDaemon
-    : public DaemonFailure,
-      public ::testing::WithParamInterface<std::tuple<FailureMatrix::Half, const char*>> {};
+constexpr std::array kOnFailure{"closed", "open"};
 
-TEST_P(StoppedDaemon, LetsNothingPassUntilItGoesOn) {
-  const auto [half, on_failure] = GetParam();
-  begin({.gateway = std::string("on_failure = \"") + on_failure + "\"\n"});
-  signal(half, SIGSTOP);
+std::string in_toml(const char* on_failure) {
+  return std::string("on_failure = \"") + on_failure + "\"\n";
+}
+
+// `on_failure` is for a daemon that is gone. To the kernel one that hangs is there.
+class Stopped : public DaemonFailure, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(Stopped, PacketFilterLetsNothingPassUntilItGoesOn) {
+  begin({.gateway = in_toml(GetParam())});
+  signal(Half::packet_filter, SIGSTOP);
   const std::size_t fed = watchdog_fed();
-  EXPECT_TRUE(noticed("the command says so", [&] {
-    return status_says(half == Half::proxy ? "the proxy does not answer" : "did not answer within");
-  }));
-  if (half == Half::proxy) {
-    EXPECT_TRUE(
-        wait_until("the log says so, too", [&] { return log_says("the proxy does not answer"); }));
-  }
+  EXPECT_TRUE(noticed("the command says so", [&] { return status_says("did not answer within"); }));
   expect_that_nothing_passes();
   EXPECT_LE(watchdog_fed(), fed + 1) << "systemd would think that it lives";
-  signal(half, SIGCONT);
+  signal(Half::packet_filter, SIGCONT);
   EXPECT_TRUE(mail_flows());
   EXPECT_TRUE(wait_until("systemd hears of it", [&] { return watchdog_fed() > fed + 1; }));
   expect_sound();
 }
 
-INSTANTIATE_TEST_SUITE_P(OnFailure, StoppedDaemon,
-                         ::testing::Combine(kHalves, ::testing::Values("closed", "open")),
-                         [](const auto& row) {
-                           return name_of(std::get<0>(row.param)) + "_" + std::get<1>(row.param);
-                         });
+TEST_P(Stopped, ProxyLetsNothingPassAndMayGoOn) {
+  begin({.gateway = in_toml(GetParam())});
+  signal(Half::proxy, SIGSTOP);
+  const std::size_t fed = watchdog_fed();
+  ASSERT_TRUE(everybody_tries(0)) << "whose session stands still";
+  const std::size_t commands = scripted->commands().size();
+  EXPECT_TRUE(
+      noticed("the command says so", [&] { return status_says("the proxy does not answer"); }));
+  EXPECT_TRUE(log_says("the proxy does not answer"));
+  EXPECT_EQ(scripted->commands().size(), commands);
+  EXPECT_LE(watchdog_fed(), fed + 1) << "systemd would think that it lives";
+  signal(Half::proxy, SIGCONT);
+  EXPECT_TRUE(mail_flows());
+  EXPECT_TRUE(wait_until("systemd hears of it", [&] { return watchdog_fed() > fed + 1; }));
+  EXPECT_TRUE(log_says("the proxy answers again"));
+  expect_sound();
+}
+
+TEST_P(Stopped, ProxyIsGivenUpInTheEnd) {
+  const bool fails_open = GetParam() == std::string_view("open");
+  begin({.gateway = in_toml(GetParam())});
+  const pid_t proxy = posternd->proxy_pid();
+  signal(Half::proxy, SIGSTOP);
+  ASSERT_EQ(posternd->process().wait(std::chrono::seconds{60}), 1) << posternd->log();
+  EXPECT_TRUE(log_says("the proxy has failed, so the daemon ends")) << posternd->log();
+  EXPECT_NE(::kill(proxy, 0), 0) << "it is still there";
+  if (fails_open) {
+    EXPECT_TRUE(mail_flows());
+  } else {
+    expect_that_nothing_passes();
+  }
+  start_daemon_again();
+  EXPECT_TRUE(mail_flows());
+  expect_sound(fails_open);
+}
+
+INSTANTIATE_TEST_SUITE_P(OnFailure, Stopped, ::testing::ValuesIn(kOnFailure),
+                         [](const auto& row) { return std::string(row.param); });
 
 struct Thread {
   FailureMatrix::Half half;
