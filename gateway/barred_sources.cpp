@@ -23,6 +23,18 @@ bool BarredSources::is_barred(const rules::IpAddress& source, Clock::time_point 
   return end != nullptr && now < *end;
 }
 
+std::vector<BarredSources::Bar> BarredSources::bars(Clock::time_point now) const {
+  std::vector<Bar> bars;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [source, end] : ends_.entries()) {
+    if (now < end) {
+      bars.push_back(
+          {.source = source, .left = std::chrono::ceil<std::chrono::seconds>(end - now)});
+    }
+  }
+  return bars;
+}
+
 bool BarredSources::refuses(const rules::IpAddress& source) const {
   return is_barred(source, Clock::now());
 }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <mutex>
+#include <vector>
 
 #include "rules/ip.hpp"
 #include "rules/recency_table.hpp"
@@ -20,9 +21,16 @@ class BarredSources final : public rules::SourceFilter {
   using Clock = std::chrono::steady_clock;
   static constexpr std::size_t kMost = 16'384;
 
+  struct Bar {
+    rules::IpAddress source;  // IPv6: of its /64 the first
+    std::chrono::seconds left;
+  };
+
   // `source`: an IPv6 one stands for its /64.
   void bar(const rules::IpAddress& source, std::chrono::seconds duration, Clock::time_point now);
   [[nodiscard]] bool is_barred(const rules::IpAddress& source, Clock::time_point now) const;
+  // Those that are not over.
+  [[nodiscard]] std::vector<Bar> bars(Clock::time_point now) const;
   // The same, at this moment.
   [[nodiscard]] bool refuses(const rules::IpAddress& source) const override;
 

@@ -24,6 +24,10 @@ constexpr std::chrono::seconds kLookInterval{1};
 // What one program does in several steps is looked at once, and a busy kernel does not keep us busy.
 constexpr std::chrono::milliseconds kBreath{20};
 constexpr std::chrono::hours kWarningTime{1};
+constexpr const char* kNoGuard =
+    "this kernel keeps no table for posternd alone; when another program flushes the rules, port "
+    "25 "
+    "is open until they are back";
 
 std::string joined(const std::vector<std::string>& lines) {
   return fmt::format("{}", fmt::join(lines, "; "));
@@ -74,11 +78,15 @@ void KernelKeeper::use(const Config& config) {
 
 // Without it port 25 is open between somebody's change and our answer, for some hundredths of a second.
 void KernelKeeper::put_guard() {
-  if (const auto put = guard_.put(*policy_); !put) {
-    log_.line(LogLevel::warning,
-              "this kernel keeps no table for posternd alone; when another program flushes the "
-              "rules, port 25 is open until they are back",
-              {{"cause", put.error()}});
+  const auto put = guard_.put(*policy_);
+  const std::string problem = put ? "" : put.error();
+  if (std::exchange(guard_problem_, problem) == problem) {
+    return;
+  }
+  if (problem.empty()) {
+    log_.line(LogLevel::info, "the table of posternd alone is there now");
+  } else {
+    log_.line(LogLevel::warning, kNoGuard, {{"cause", problem}});
   }
 }
 
@@ -112,6 +120,9 @@ net::awaitable<void> KernelKeeper::look_each_second() {
     pending_.mangle = pending_.mangle || !queue_step_.problem.empty() || !check.changes_are_told();
     pending_.routing = true;
     look();
+    if (!guard_problem_.empty()) {
+      put_guard();
+    }
   }
 }
 
@@ -230,6 +241,9 @@ void KernelKeeper::add_problems(std::vector<std::string>& problems) const {
 }
 
 void KernelKeeper::add_warnings(std::vector<std::string>& warnings) const {
+  if (!guard_problem_.empty()) {
+    warnings.push_back(fmt::format("{}: {}", kNoGuard, guard_problem_));
+  }
   const auto now = std::chrono::steady_clock::now();
   for (const Kept* kept : {&table_, &queue_step_, &route_}) {
     if (kept->restored > 0 && now - kept->warned_since < kWarningTime) {

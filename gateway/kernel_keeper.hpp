@@ -71,6 +71,7 @@ class KernelKeeper {
   Log& log_;
   nfq::KernelWatch watch_;
   nfq::OwnedGuard guard_;
+  std::string guard_problem_;   // why it is not as the policy wants it
   nfq::KernelChanges pending_;  // told of, and not looked at yet
   RestorePace pace_;
   Kept table_{"table", "the nft table inet postern", "port 25 may be open"};

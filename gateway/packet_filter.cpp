@@ -156,7 +156,20 @@ void PacketFilter::collect(const std::vector<std::string>& mailer_names, Samples
   }
 }
 
+// Who was barred stays so when a table was put back that begins anew. Repeat offenders are found again.
+void PacketFilter::hold_barred_again() {
+  const std::uint64_t emptied = firewall_->times_emptied();
+  if (std::exchange(emptied_before_, emptied) == emptied) {
+    return;
+  }
+  const auto now = BarredSources::Clock::now();
+  for (const BarredSources::Bar& bar : barred_.bars(now)) {
+    to_be_held_.push_back({nfq::HeldFor::guessing, bar.source, bar.left});
+  }
+}
+
 void PacketFilter::hold_sources() {
+  hold_barred_again();
   for (const auto& worker : workers_) {
     worker->take_offenders(to_be_held_);
   }
@@ -200,6 +213,7 @@ BlockedTotals PacketFilter::blocked_today() const {
 
 BlockedPage PacketFilter::blocked_since(const std::vector<std::uint64_t>& cursor) const {
   std::vector<const BlockedLog*> logs;
+  logs.reserve(workers_.size());
   for (const auto& worker : workers_) {
     logs.push_back(&worker->recorder().blocked());
   }

@@ -69,6 +69,7 @@ class PacketFilter {
 
  private:
   void stop_threads();
+  void hold_barred_again();
   void hold_sources();
   void log_losses();
   [[nodiscard]] BlockedTotals blocked_in_all() const;
@@ -80,6 +81,7 @@ class PacketFilter {
   BlockedToday blocked_today_;
   std::vector<std::unique_ptr<PacketWorker>> workers_;
   std::uint64_t losses_logged_ = 0;
+  std::uint64_t emptied_before_ = 0;
   nfq::PolicyRoute policy_route_;
   std::optional<nfq::Firewall> firewall_;
   std::optional<KernelKeeper> keeper_;

@@ -35,10 +35,16 @@ bool table_is_there() {
 }
 
 // A check goes through the kernel like a change and is rolled back, modules and all: it fails where
-// the change would.
-bool nft_can_queue() {
+// the change would. Where an empty table fails, too, that says nothing of the queue statement.
+QueueForm find_queue_form() {
   const std::string table = fmt::format("postern_probe_{}", ::getpid());
-  return run_command({"nft", "-c", "-f", "-"}, probe_ruleset(table)).has_value();
+  const auto check = [](std::string_view ruleset) {
+    return run_command({"nft", "-c", "-f", "-"}, ruleset);
+  };
+  if (const auto empty = check(fmt::format("table inet {} {{ }}\n", table)); !empty) {
+    throw std::runtime_error("cannot install the firewall: " + empty.error());
+  }
+  return check(probe_ruleset(table)) ? QueueForm::nft : QueueForm::xtables;
 }
 
 // -w: another program may hold the lock of xtables for a moment.
@@ -103,8 +109,7 @@ void remove_mangle_if_empty(const XtablesFamily& family) {
 
 }  // namespace
 
-Firewall::Firewall(const Settings& settings)
-    : Firewall(settings, nft_can_queue() ? QueueForm::nft : QueueForm::xtables) {}
+Firewall::Firewall(const Settings& settings) : Firewall(settings, find_queue_form()) {}
 
 Firewall::~Firewall() {
   if (installed_) {
@@ -138,6 +143,7 @@ std::expected<void, std::string> Firewall::put_queue_step() {
 }
 
 std::expected<void, std::string> Firewall::put_table(const rules::Policy& policy) {
+  ++times_emptied_;
   return check_.put_table([&] { return apply(install_ruleset(policy, settings_, form_)); });
 }
 

@@ -33,7 +33,7 @@ struct KernelCounter {
 
 class Firewall {
  public:
-  // Finds out which form of the queue step this kernel has.
+  // Finds out which form of the queue step this kernel has. Throws where it takes no table at all.
   explicit Firewall(const Settings& settings);
   Firewall(const Settings& settings, QueueForm form)
       : settings_(settings), form_(form), check_(form) {}
@@ -50,6 +50,8 @@ class Firewall {
   // not for each packet. An error is about one set at least; what goes into the others is held.
   [[nodiscard]] std::expected<void, std::string> hold(std::span<const HeldSource> sources);
   [[nodiscard]] std::expected<void, std::string> remove();
+  // How often the table was put there with empty dynamic sets.
+  [[nodiscard]] std::uint64_t times_emptied() const { return times_emptied_; }
   // What is installed stays after this object, too.
   void leave() { installed_ = false; }
   [[nodiscard]] QueueForm form() const { return form_; }
@@ -69,6 +71,7 @@ class Firewall {
   QueueForm form_;
   FirewallCheck check_;
   bool installed_ = false;
+  std::uint64_t times_emptied_ = 0;
   // By family: the table `mangle` was not there before us.
   std::array<bool, 2> mangle_is_ours_{};
 };

@@ -35,6 +35,20 @@ TEST(BarredSources, AreNotLetInEarlierByAShorterBar) {
   EXPECT_TRUE(barred.is_barred(ip("198.51.100.1"), now + 59s));
 }
 
+TEST(BarredSources, AreToldWithTheTimeThatIsLeft) {
+  BarredSources barred;
+  const BarredSources::Clock::time_point now{1000s};
+  barred.bar(ip("198.51.100.1"), 60s, now);
+  barred.bar(ip("2001:db8:1::1"), 30s, now);
+  barred.bar(ip("198.51.100.2"), 90s, now);
+  const auto bars = barred.bars(now + 30500ms);
+  ASSERT_EQ(bars.size(), 2U) << "one is over";
+  EXPECT_EQ(bars[0].source, ip("198.51.100.1"));
+  EXPECT_EQ(bars[0].left, 30s) << "not less than it is";
+  EXPECT_EQ(bars[1].source, ip("198.51.100.2"));
+  EXPECT_EQ(bars[1].left, 60s);
+}
+
 TEST(BarredSources, AreBoundedAndForgetTheOldest) {
   BarredSources barred;
   const BarredSources::Clock::time_point now{1000s};

@@ -18,6 +18,7 @@
 namespace postern::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -227,6 +228,24 @@ TEST_F(KernelTampering, TheLoopbackInterfaceIsDownForAWhile) {
   expect_nothing_relayed();
   EXPECT_EQ(rules(), before);
   EXPECT_THAT(status(), Not(HasSubstr("mail does not reach the proxy")));
+}
+
+// Somebody else has the name of the second table, and gives it back.
+TEST_F(KernelTampering, TheTableOfPosterndAloneIsTriedAgain) {
+  const char* const no_guard = "this kernel keeps no table for posternd alone";
+  on_router("nft add table inet postern_guard");
+  start();
+  EXPECT_THAT(posternd->log(), HasSubstr(no_guard));
+  EXPECT_THAT(status(), HasSubstr(no_guard));
+  on_router("nft delete table inet postern_guard");
+  ASSERT_TRUE(log_says("the table of posternd alone is there now"));
+  EXPECT_THAT(status(), Not(HasSubstr(no_guard)));
+  on_router("nft flush ruleset");
+  ASSERT_TRUE(log_says("the table is gone"));
+  EXPECT_TRUE(strangers->go_on());
+  expect_nothing_relayed();
+  EXPECT_THAT(lab.run(Side::router, {"nft", "list", "tables"}).output,
+              AllOf(HasSubstr("table inet postern\n"), HasSubstr("table inet postern_guard\n")));
 }
 
 struct Mishap {
