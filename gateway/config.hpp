@@ -60,7 +60,6 @@ struct Config {
   smtp_proxy::Settings smtp;
   nfq::Settings datapath;
   LogSettings log;
-  rules::PrefixSet expected_relays;  // through which strangers' mail is known to come
   unsigned workers = 1;
   std::filesystem::path control_socket = "/run/postern/control.sock";
   std::vector<MailerSource> mailer_sources;

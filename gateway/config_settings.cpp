@@ -146,10 +146,10 @@ void read_expected_relays(SectionReader& section, Config& config, DiagnosticLog&
                       "this one nothing would ever be noticed: name them",
                       quote(written.text)));
     } else {
-      config.expected_relays.add(*network);
+      config.smtp.expected_relays.add(*network);
     }
   }
-  if (config.expected_relays.empty() && log.error_count() == errors) {
+  if (config.smtp.expected_relays.empty() && log.error_count() == errors) {
     section.report("expected_relays", *value);
   }
 }

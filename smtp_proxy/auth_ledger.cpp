@@ -48,7 +48,8 @@ AuthLedger::FailureVerdict AuthLedger::note_failure(const rules::IpAddress& sour
     return {.barred_for = std::chrono::ceil<seconds>(bar->end - now)};
   }
   const std::size_t of_source = count_failure(failing_sources_, stranger, limits, now);
-  if (of_source >= limits.max_auth_failures_per_client) {
+  if (of_source >= limits.max_auth_failures_per_client &&
+      !limits.expected_relays.contains(source)) {
     return bar(stranger, limits, now);
   }
   return {.delay = of_user > limits.max_auth_failures_per_user

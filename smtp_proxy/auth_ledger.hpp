@@ -2,7 +2,8 @@
 //
 // Like the SessionLedger one of the few things that workers share, because a guesser comes to all of
 // them. A stranger who fails waits longer each time, and one who reached the limit is barred: for
-// auth_refusal_time, and for twice as long each time it is barred again within a day of the last.
+// auth_refusal_time, and for twice as long each time it is barred again within a day of the last. One
+// of the expected_relays only waits: with it all who come through it would be refused.
 // A window begins with a failure and is over as a whole, so that a telephone with an old password
 // that tries every few minutes for ever does not bar the office that it stands in.
 //

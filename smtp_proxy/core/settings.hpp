@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "rules/ip.hpp"
+
 namespace postern::smtp_proxy {
 
 // keep: as the client wrote it. Not for the administrator to choose: a lax server may see an end of
@@ -44,6 +46,8 @@ struct Settings {
   std::size_t max_auth_failures_per_user = 20;
   std::chrono::seconds auth_failure_window{600};
   std::chrono::seconds auth_refusal_time{600};
+  // Through these the site's mail is known to come, so that none of them is refused for its passwords.
+  rules::PrefixSet expected_relays;
   // An account that was used from more strangers within this time is reported as probably stolen.
   std::size_t max_clients_per_user = 10;
   std::chrono::seconds auth_spread_window{3600};

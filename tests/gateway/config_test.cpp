@@ -334,10 +334,10 @@ TEST(Config, TakesTheRelaysThatAreExpected) {
   const Config config = valid(kLeast + R"([inbound]
 expected_relays = ["192.0.2.0/24", "2001:db8::5"]
 )");
-  EXPECT_TRUE(config.expected_relays.contains(ip("192.0.2.77")));
-  EXPECT_TRUE(config.expected_relays.contains(ip("2001:db8::5")));
-  EXPECT_FALSE(config.expected_relays.contains(ip("2001:db8::6")));
-  EXPECT_TRUE(valid(kLeast).expected_relays.empty());
+  EXPECT_TRUE(config.smtp.expected_relays.contains(ip("192.0.2.77")));
+  EXPECT_TRUE(config.smtp.expected_relays.contains(ip("2001:db8::5")));
+  EXPECT_FALSE(config.smtp.expected_relays.contains(ip("2001:db8::6")));
+  EXPECT_TRUE(valid(kLeast).smtp.expected_relays.empty());
 }
 
 TEST(Config, FindsAMailerByTheAddressesThatItIsPublishedAs) {

@@ -22,8 +22,9 @@ class Guessing : public WithTls {
  protected:
   Guessing() { start_scripted_server({"--password", "secret"}); }
 
-  void start(const std::string& smtp) {
+  void start(const std::string& smtp, const std::string& inbound = {}) {
     start_posternd({.mx2 = "authenticated_relay = true\nauth_requires_tls = false\n",
+                    .inbound = inbound,
                     .smtp = "longest_delay = \"1s\"\n" + smtp});
   }
   [[nodiscard]] Connection connect_from(const std::string& source, const std::string& to) {
@@ -82,6 +83,39 @@ TEST_F(Guessing, KeepsTheSourceOutForAWhile) {
       return connect_from(sources.guesser, sources.family.mx2).read_reply().starts_with("220");
     }));
   }
+}
+
+TEST_F(Guessing, IsHeldAgainByATableThatWasPutBack) {
+  start("max_auth_failures_per_client = 2\n");
+  const auto is_held = [&](const char* set, const char* source) {
+    return lab.run(Side::router, {"nft", "list", "set", "inet", "postern", set})
+        .output.contains(source);
+  };
+  const auto both_are_held = [&] {
+    return is_held("barred4", "198.18.7.1 timeout") &&
+           is_held("barred6", "2001:db8:f000:1:: timeout");
+  };
+  for (int failure = 0; failure < 2; ++failure) {
+    attempt(connect_from("198.18.7.1", kIpv4.mx2), kGuess);
+    attempt(connect_from("2001:db8:f000:1::1", kIpv6.mx2), kGuess);
+  }
+  ASSERT_TRUE(wait_until("the kernel holds both", both_are_held));
+  ASSERT_EQ(lab.run(Side::router, {"nft", "flush", "ruleset"}).status, 0);
+  EXPECT_TRUE(wait_until("the table is back", [&] {
+    return posternd->counter("postern_kernel_restored_total", {{"what", "table"}}) == 1;
+  }));
+  EXPECT_TRUE(wait_until("the kernel holds both again", both_are_held));
+}
+
+TEST_F(Guessing, ByWayOfAnExpectedRelayCostsTimeAlone) {
+  start("max_auth_failures_per_client = 2\n",
+        "expected_relays = [\"198.18.7.1\", \"2001:db8:f000:1::/64\"]\n");
+  for (int failure = 0; failure < 3; ++failure) {
+    attempt(connect_from("198.18.7.1", kIpv4.mx2), kGuess);
+    attempt(connect_from("2001:db8:f000:1::1", kIpv6.mx2), kGuess);
+  }
+  EXPECT_EQ(posternd->counter("postern_auth_total", {{"result", "refused"}}), 6);
+  EXPECT_EQ(posternd->counter("postern_sources_barred_total"), 0);
 }
 
 TEST_F(Guessing, DoesNotKeepInternalClientsOut) {

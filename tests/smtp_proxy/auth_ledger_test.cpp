@@ -145,6 +145,22 @@ TEST_F(Guessing, IsBarredAsLongAsTheAdministratorSaysEvenWhereThatIsLongerThanAD
   EXPECT_EQ(fail("198.51.100.1"), is_barred_still(48h));
 }
 
+TEST_F(Guessing, ByWayOfAnExpectedRelayOnlyWaits) {
+  limits.expected_relays.add(rules::Prefix::parse("198.51.100.0/24").value());
+  limits.expected_relays.add(rules::Prefix::parse("2001:db8:1::25").value());
+  for (const char* relay : {"198.51.100.1", "2001:db8:1::25"}) {
+    Verdict verdict;
+    for (std::size_t i = 0; i < 2 * limits.max_auth_failures_per_client; ++i) {
+      verdict = fail(relay);
+      ASSERT_FALSE(verdict.was_barred_now) << relay;
+    }
+    EXPECT_EQ(verdict, waits(limits.longest_delay)) << relay;
+    EXPECT_FALSE(is_barred(relay)) << relay;
+  }
+  bar("198.51.101.1");
+  bar("2001:db8:1:1::25");
+}
+
 TEST_F(Guessing, IsForgottenWithItsWindow) {
   for (int i = 0; i < 10; ++i) {
     EXPECT_EQ(fail("198.51.100.1"), waits(1s));
