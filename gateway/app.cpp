@@ -385,6 +385,9 @@ std::string App::refuse_reload(const std::vector<std::string>& diagnostics) {
 
 void App::note_reload(bool success, std::string message) {
   last_reload_ = {.success = success, .unix_seconds = unix_now(), .message = std::move(message)};
+  if (success) {
+    last_reload_success_ = last_reload_.unix_seconds;
+  }
   sd_notifyf(0, "READY=1\nSTATUS=%s", last_reload_.message.c_str());
 }
 

@@ -88,6 +88,7 @@ class App final : public ControlTarget {
 
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   ReloadResult last_reload_;
+  std::int64_t last_reload_success_ = 0;  // Unix time; the start is one
   bool proxy_answers_ = true;
   bool is_draining_ = false;
   bool is_reloading_ = false;

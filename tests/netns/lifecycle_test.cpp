@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 #include <fstream>
 #include <string>
 
@@ -141,6 +142,24 @@ TEST_F(Lifecycle, TakesANewPolicyAtReloadForNewSessionsOnly) {
   EXPECT_TRUE(wait_until("the old policy holds again", [&] {
     return reply_to_recipient("user@added.example").starts_with("550");
   }));
+}
+
+TEST_F(Lifecycle, TellsWhenAConfigurationWasTakenLast) {
+  const auto taken = [&] {
+    return posternd->counter("postern_config_last_reload_success_timestamp_seconds");
+  };
+  const std::int64_t before = std::time(nullptr);
+  start_posternd();
+  const std::int64_t at_start = taken();
+  EXPECT_GE(at_start, before);
+  EXPECT_LE(at_start, std::time(nullptr));
+  ASSERT_TRUE(wait_until("it is a second later", [&] { return std::time(nullptr) > at_start; }));
+  posternd->write_config(kAdded.to_toml(lab) + "workers = \"many\"\n");
+  EXPECT_EQ(posternd->postern({"reload"}).status, 1);
+  EXPECT_EQ(taken(), at_start);
+  posternd->write_config(kAdded.to_toml(lab));
+  EXPECT_EQ(posternd->postern({"reload"}).status, 0);
+  EXPECT_GT(taken(), at_start);
 }
 
 TEST_F(Lifecycle, KeepsTheOldPolicyWhenTheNewConfigIsBroken) {
