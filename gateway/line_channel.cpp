@@ -61,8 +61,8 @@ net::awaitable<std::optional<json::object>> LineChannel::receive() {
 }
 
 void LineChannel::close() {
-  boost::system::error_code ignored;
-  (void)socket_.close(ignored);
+  boost::system::error_code error;
+  [[maybe_unused]] const auto same_error = socket_.close(error);
 }
 
 }  // namespace postern::gateway

@@ -139,11 +139,11 @@ void confine_to_tcp() {
   filter.refuse(SCMP_SYS(tgkill), where(0, SCMP_CMP_NE, self));
   filter.refuse(SCMP_SYS(prlimit64), where(0, SCMP_CMP_GT, 0));
   // A descriptor may signal its owner, and a terminal be typed into.
-  for (const scmp_datum_t owner : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
-    filter.refuse(SCMP_SYS(fcntl), where(1, SCMP_CMP_EQ, owner));
+  for (const int owner : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
+    filter.refuse(SCMP_SYS(fcntl), where(1, SCMP_CMP_EQ, static_cast<scmp_datum_t>(owner)));
   }
-  for (const scmp_datum_t request : {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX}) {
-    filter.refuse(SCMP_SYS(ioctl), where(1, SCMP_CMP_EQ, request));
+  for (const int request : {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX}) {
+    filter.refuse(SCMP_SYS(ioctl), where(1, SCMP_CMP_EQ, static_cast<scmp_datum_t>(request)));
   }
 #if !defined(__SANITIZE_ADDRESS__)  // the search for leaks traces the process that it looks at
   filter.refuse(SCMP_SYS(ptrace));
