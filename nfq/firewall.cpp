@@ -142,9 +142,19 @@ std::expected<void, std::string> Firewall::put_queue_step() {
   });
 }
 
+std::expected<void, std::string> Firewall::put_text(std::string_view ruleset,
+                                                    SetElements elements) {
+  Result done = apply(ruleset);
+  if (done) {
+    elements_ = std::move(elements);
+  }
+  return done;
+}
+
 std::expected<void, std::string> Firewall::put_table(const rules::Policy& policy) {
   ++times_emptied_;
-  return check_.put_table([&] { return apply(install_ruleset(policy, settings_, form_)); });
+  return check_.put_table(
+      [&] { return put_text(install_ruleset(policy, settings_, form_), set_elements(policy)); });
 }
 
 // The queue step first: while nothing is marked it matches nothing, and a table without it would judge
@@ -166,7 +176,12 @@ std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
   if (!check_.look(FirewallCheck::QueueStep::skip).table.empty()) {
     return put_table(policy);
   }
-  return check_.put_table([&] { return apply(update_ruleset(policy, settings_, form_)); });
+  std::optional<SetElements> before = elements_;
+  return check_.put_table([&] {
+    // It is done a second time where somebody else may have changed something meanwhile.
+    return put_text(update_ruleset(std::exchange(before, std::nullopt), policy, settings_, form_),
+                    set_elements(policy));
+  });
 }
 
 std::expected<void, std::string> Firewall::hold(std::span<const HeldSource> sources) {

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,8 +44,8 @@ class Firewall {
 
   // Where it fails, a table that was there before is still there.
   void install(const rules::Policy& policy);
-  // Refills the sets and exchanges the rules in one transaction: connections do not notice, counters
-  // and held sources stay.
+  // Exchanges the rules, and what is not the same in the sets, in one transaction: no packet is
+  // classified otherwise for it, counters and held sources stay.
   [[nodiscard]] std::expected<void, std::string> update(const rules::Policy& policy);
   // Has the kernel refuse these sources by itself for a while. Runs `nft`: for what came together, and
   // not for each packet. An error is about one set at least; what goes into the others is held.
@@ -64,12 +65,15 @@ class Firewall {
 
  private:
   [[nodiscard]] std::expected<void, std::string> put_table(const rules::Policy& policy);
+  [[nodiscard]] std::expected<void, std::string> put_text(std::string_view ruleset,
+                                                          SetElements elements);
   [[nodiscard]] std::expected<void, std::string> put_queue_step();
   [[nodiscard]] std::expected<void, std::string> put(const rules::Policy& policy);
 
   Settings settings_;
   QueueForm form_;
   FirewallCheck check_;
+  std::optional<SetElements> elements_;  // of the table that was put last
   bool installed_ = false;
   std::uint64_t times_emptied_ = 0;
   // By family: the table `mangle` was not there before us.

@@ -1,7 +1,9 @@
 #include "nfq/core/ruleset.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,35 +42,31 @@ define OWNED            = @OWNED@
 
 @BEGIN@
 table inet postern {
-	# From the configuration; a reload fills them anew.
+	# From the configuration.
 	set external_interfaces {
 		type ifname
-		flags interval
-		auto-merge
-@EXTERNAL_INTERFACES@	}
+@ELEMENTS_external_interfaces@	}
 	set internal4 {
 		type ipv4_addr
 		flags interval
-		auto-merge
-@INTERNAL4@	}
+@ELEMENTS_internal4@	}
 	set internal6 {
 		type ipv6_addr
 		flags interval
-		auto-merge
-@INTERNAL6@	}
+@ELEMENTS_internal6@	}
 	set mailers4 {
 		type ipv4_addr
-@MAILERS4@	}
+@ELEMENTS_mailers4@	}
 	set mailers6 {
 		type ipv6_addr
-@MAILERS6@	}
+@ELEMENTS_mailers6@	}
 	# Addresses of the router itself that stand for mailers.
 	set published4 {
 		type ipv4_addr
-@PUBLISHED4@	}
+@ELEMENTS_published4@	}
 	set published6 {
 		type ipv6_addr
-@PUBLISHED6@	}
+@ELEMENTS_published6@	}
 
 	# Filled while posternd runs, and kept over a reload. IPv6 sources by /64.
 	set barred4 { type ipv4_addr; size 65536; flags timeout; } # guess passwords
@@ -105,17 +103,10 @@ add table inet postern
 delete table inet postern
 )";
 
-constexpr std::string_view kRefill =
-    R"(# Exchanges the rules and refills the sets of the table that is there, in one transaction.
+constexpr std::string_view kExchange =
+    R"(# Exchanges the rules of the table that is there, and what its sets hold, in one transaction.
 flush table inet postern
-flush set inet postern external_interfaces
-flush set inet postern internal4
-flush set inet postern internal6
-flush set inet postern mailers4
-flush set inet postern mailers6
-flush set inet postern published4
-flush set inet postern published6
-)";
+@CHANGES@)";
 
 constexpr std::string_view kClassify =
     R"(	# 1. Marks the first packet of each flow to port 25 with the side it comes from.
@@ -417,43 +408,16 @@ std::string xtables_queue_arguments(const Settings& settings) {
 
 using Elements = std::vector<std::string>;
 
-struct SetElements {
-  Elements external_interfaces;
-  Elements internal4;
-  Elements internal6;
-  Elements mailers4;
-  Elements mailers6;
-  Elements published4;
-  Elements published6;
-};
-
-void sort_and_unite(Elements& elements) {
-  std::ranges::sort(elements);
-  const auto doubles = std::ranges::unique(elements);
-  elements.erase(doubles.begin(), doubles.end());
-}
-
-SetElements elements_of(const rules::Policy& policy) {
-  SetElements sets;
-  for (const auto& interface : policy.external_interfaces) {
-    sets.external_interfaces.push_back('"' + interface + '"');
-  }
-  for (const auto& prefix : policy.internal_networks.prefixes()) {
-    (prefix.address().is_v4() ? sets.internal4 : sets.internal6).push_back(prefix.to_string());
-  }
-  for (const auto& mailer : policy.mailers()) {
-    for (const auto& address : mailer.addresses) {
-      (address.is_v4() ? sets.mailers4 : sets.mailers6).push_back(address.to_string());
-    }
-    for (const auto& address : mailer.published_as) {
-      (address.is_v4() ? sets.published4 : sets.published6).push_back(address.to_string());
+// Without those that lie within another one: the kernel takes no two ranges that overlap.
+std::vector<rules::Prefix> outermost(std::vector<rules::Prefix> prefixes) {
+  std::ranges::sort(prefixes);  // what contains another one comes before it
+  std::vector<rules::Prefix> found;
+  for (const rules::Prefix& prefix : prefixes) {
+    if (found.empty() || !found.back().contains(prefix.address())) {
+      found.push_back(prefix);
     }
   }
-  for (Elements* elements : {&sets.external_interfaces, &sets.internal4, &sets.internal6,
-                             &sets.mailers4, &sets.mailers6, &sets.published4, &sets.published6}) {
-    sort_and_unite(*elements);
-  }
-  return sets;
+  return found;
 }
 
 std::string joined(const Elements& elements) {
@@ -467,6 +431,31 @@ std::string joined(const Elements& elements) {
 // nft takes no empty list of elements.
 std::string elements_line(const Elements& elements) {
   return elements.empty() ? "" : "\t\telements = { " + joined(elements) + " }\n";
+}
+
+std::string change(std::string_view action, const std::string& set, const Elements& elements) {
+  return elements.empty() ? ""
+                          : std::string(action) + " element inet postern " + set + " { " +
+                                joined(elements) + " }\n";
+}
+
+Elements without(const Elements& elements, const Elements& others) {
+  Elements left;
+  std::ranges::set_difference(elements, others, std::back_inserter(left));
+  return left;
+}
+
+// What stays is not touched: while the kernel exchanges the elements of a set, packets may find neither
+// the old nor the new ones (Linux 6.1), and nothing at all in a new set of ranges (later ones).
+std::string changes(const std::optional<SetElements>& before, const SetElements& now) {
+  std::string text;
+  for (const auto& [set, elements] : now) {
+    const Elements& old = before ? before->at(set) : Elements();
+    text += before ? change("delete", set, without(old, elements))
+                   : "flush set inet postern " + set + "\n";
+    text += change("add", set, without(elements, old));
+  }
+  return text;
 }
 
 using Substitutions = std::vector<std::pair<std::string_view, std::string>>;
@@ -519,17 +508,6 @@ Substitutions settings_values(const Settings& settings) {
           {"@INTERNAL_PORT@", std::to_string(settings.proxy_ports[1])}};
 }
 
-Substitutions set_values(const rules::Policy& policy) {
-  const SetElements sets = elements_of(policy);
-  return {{"@EXTERNAL_INTERFACES@", elements_line(sets.external_interfaces)},
-          {"@INTERNAL4@", elements_line(sets.internal4)},
-          {"@INTERNAL6@", elements_line(sets.internal6)},
-          {"@MAILERS4@", elements_line(sets.mailers4)},
-          {"@MAILERS6@", elements_line(sets.mailers6)},
-          {"@PUBLISHED4@", elements_line(sets.published4)},
-          {"@PUBLISHED6@", elements_line(sets.published6)}};
-}
-
 // What becomes of flows that nobody judged, or that went past the proxy.
 std::string undecided_and_guard(const rules::Policy& policy, const Settings& settings) {
   if (policy.observe) {
@@ -543,8 +521,8 @@ std::string undecided_and_guard(const rules::Policy& policy, const Settings& set
   return text;
 }
 
-std::string table_text(std::string_view begin, const rules::Policy& policy,
-                       const Settings& settings, QueueForm form) {
+std::string table_text(const std::string& begin, const SetElements& elements,
+                       const rules::Policy& policy, const Settings& settings, QueueForm form) {
   std::string text;
   text += kHead;
   text += kClassify;
@@ -552,12 +530,14 @@ std::string table_text(std::string_view begin, const rules::Policy& policy,
   text += kDivert;
   text += undecided_and_guard(policy, settings);
   text += kTail;
-  fill_in(text, {{"@BEGIN@", std::string(begin)}});
+  fill_in(text, {{"@BEGIN@", begin}});
   fill_in(text, policy_values(policy));
   fill_in(text, rate_values());
   fill_in(text, mark_values(settings));
   fill_in(text, settings_values(settings));
-  fill_in(text, set_values(policy));
+  for (const auto& [set, in_set] : elements) {
+    replace_all(text, "@ELEMENTS_" + set + "@", elements_line(in_set));
+  }
   return text;
 }
 
@@ -579,12 +559,47 @@ SetNames names_of(HeldFor cause) {
 
 }  // namespace
 
-std::string install_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
-  return table_text(kReplace, policy, settings, form);
+SetElements set_elements(const rules::Policy& policy) {
+  SetElements sets;
+  for (const char* name : {"external_interfaces", "internal4", "internal6", "mailers4", "mailers6",
+                           "published4", "published6"}) {
+    sets[name];
+  }
+  for (const auto& interface : policy.external_interfaces) {
+    sets["external_interfaces"].push_back('"' + interface + '"');
+  }
+  for (const auto& prefix : outermost(policy.internal_networks.prefixes())) {
+    sets[prefix.address().is_v4() ? "internal4" : "internal6"].push_back(prefix.to_string());
+  }
+  for (const auto& mailer : policy.mailers()) {
+    for (const auto& address : mailer.addresses) {
+      sets[address.is_v4() ? "mailers4" : "mailers6"].push_back(address.to_string());
+    }
+    for (const auto& address : mailer.published_as) {
+      sets[address.is_v4() ? "published4" : "published6"].push_back(address.to_string());
+    }
+  }
+  for (auto& [name, elements] : sets) {
+    std::ranges::sort(elements);
+    const auto doubles = std::ranges::unique(elements);
+    elements.erase(doubles.begin(), doubles.end());
+  }
+  return sets;
 }
 
-std::string update_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
-  return table_text(kRefill, policy, settings, form);
+std::string install_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
+  return table_text(std::string(kReplace), set_elements(policy), policy, settings, form);
+}
+
+std::string update_ruleset(const std::optional<SetElements>& before, const rules::Policy& policy,
+                           const Settings& settings, QueueForm form) {
+  SetElements elements = set_elements(policy);
+  std::string begin(kExchange);
+  replace_all(begin, "@CHANGES@", changes(before, elements));
+  for (auto& [set, in_set] : elements) {
+    in_set.clear();  // they are in the changes
+  }
+  return table_text(begin, elements, policy, settings, form);
 }
 
 std::vector<std::string> hold_rulesets(std::span<const HeldSource> sources) {

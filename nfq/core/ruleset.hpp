@@ -10,6 +10,8 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,9 +32,16 @@ enum class QueueForm : std::uint8_t { nft, xtables };
 // One transaction that replaces whatever a crash left behind.
 [[nodiscard]] std::string install_ruleset(const rules::Policy& policy, const Settings& settings,
                                           QueueForm form);
-// One transaction that refills the sets and exchanges the rules of an installed table. Counters, and
-// the sources that are held, stay as they are.
-[[nodiscard]] std::string update_ruleset(const rules::Policy& policy, const Settings& settings,
+
+// What the sets hold that are filled from the configuration, by their names; sorted.
+using SetElements = std::map<std::string, std::vector<std::string>>;
+[[nodiscard]] SetElements set_elements(const rules::Policy& policy);
+
+// One transaction that exchanges the rules of an installed table and, in its sets, the elements that
+// are not the same as `before`; without it, all of them. Counters, and the sources that are held, stay
+// as they are.
+[[nodiscard]] std::string update_ruleset(const std::optional<SetElements>& before,
+                                         const rules::Policy& policy, const Settings& settings,
                                          QueueForm form);
 
 // The counters of packets that the kernel kept back by itself, each packet in one of them.

@@ -171,7 +171,7 @@ TEST_F(Datapath, IsRemovedByItsDestructors) {
   }
 }
 
-TEST_F(Datapath, RefillsItsSetsAndKeepsItsCounters) {
+TEST_F(Datapath, ExchangesItsSetsAndKeepsItsCounters) {
   start();
   const auto attempt = attempt_from_outside(Net::kUnmanaged4);
   judge(1);

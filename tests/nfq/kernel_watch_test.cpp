@@ -30,7 +30,7 @@ using Net = PrivateNetwork;
 
 rules::Policy example_policy() {
   rules::Policy policy;
-  policy.external_interfaces = {"wan0", "ppp*"};
+  policy.external_interfaces = {"wan0", "ppp0"};
   policy.internal_networks.add(rules::Prefix::parse("203.0.113.0/24").value());
   policy.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
   rules::Mailer mailer;

@@ -259,7 +259,7 @@ TEST_F(PacketAccounting, CountsWhatNobodyJudges) {
 // More than each rate lets through to the queue, and more than the queue holds. The rates are lowered,
 // so that it does not take a fast machine.
 TEST_F(PacketAccounting, CountsEachPacketOfAFlood) {
-  std::string rules = update_ruleset(policy_, settings_, firewall_->form());
+  std::string rules = update_ruleset(set_elements(policy_), policy_, settings_, firewall_->form());
   for (const auto& [rate, lower] :
        {std::pair<std::string, std::string>{"10000/second burst 20000 packets",
                                             "200/second burst 300 packets"},

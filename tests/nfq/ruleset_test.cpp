@@ -28,7 +28,7 @@ rules::Mailer mailer(rules::MailerId id, std::vector<rules::IpAddress> addresses
 
 rules::Policy example_policy() {
   rules::Policy policy;
-  policy.external_interfaces = {"wan0", "ppp*"};
+  policy.external_interfaces = {"wan0", "ppp0"};
   policy.internal_networks.add(rules::Prefix::parse("203.0.113.0/24").value());
   policy.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
   policy.add_mailer(mailer(1, {ip("203.0.113.25"), ip("2001:db8:2::25")}));
@@ -82,7 +82,7 @@ TEST(Ruleset, RefusesNothingWhereItOnlyObserves) {
   const Settings open{.on_failure = OnFailure::open};
   for (const Settings& settings : {Settings{}, open}) {
     for (const std::string& text : {install_ruleset(policy, settings, QueueForm::nft),
-                                    update_ruleset(policy, settings, QueueForm::nft)}) {
+                                    update_ruleset({}, policy, settings, QueueForm::nft)}) {
       EXPECT_EQ(text.find(" reject with"), std::string::npos) << text;
       const std::string shield = " counter name direct drop\n";
       EXPECT_EQ(text.find(" drop\n") + std::string(" drop\n").size(),
@@ -97,10 +97,67 @@ std::string table_of(const std::string& text) {
   return text.substr(text.find("table inet postern {"));
 }
 
+std::string without_elements(const std::string& table) {
+  std::string text;
+  std::istringstream lines(table);
+  for (std::string line; std::getline(lines, line);) {
+    text += line.starts_with("\t\telements = ") ? "" : line + "\n";
+  }
+  return text;
+}
+
 TEST(Ruleset, UpdatesToTheTableThatItInstallsAndKeepsWhatIsHeldAndCounted) {
-  const std::string update = update_ruleset(example_policy(), {}, QueueForm::nft);
-  EXPECT_EQ(table_of(update), table_of(install_ruleset(example_policy(), {}, QueueForm::nft)));
+  const rules::Policy policy = example_policy();
+  const std::string update = update_ruleset(set_elements(policy), policy, {}, QueueForm::nft);
+  EXPECT_EQ(table_of(update),
+            without_elements(table_of(install_ruleset(policy, {}, QueueForm::nft))));
   expect_golden("update.nft", update.substr(0, update.find("table inet postern {")));
+}
+
+// Of an update, what it does with the elements of sets.
+std::string changes_in(const std::string& update) {
+  const std::string before = "flush table inet postern\n";
+  const std::size_t at = update.find(before) + before.size();
+  return update.substr(at, update.find("\ntable inet postern {") - at);
+}
+
+TEST(Ruleset, ChangesInItsSetsWhatIsNotTheSame) {
+  rules::Policy after = example_policy();
+  after.external_interfaces = {"ppp1", "wan0"};
+  after.internal_networks = {};
+  after.internal_networks.add(rules::Prefix::parse("203.0.112.0/20").value());
+  after.internal_networks.add(rules::Prefix::parse("2001:db8:2::/48").value());
+  after.internal_networks.add(rules::Prefix::parse("2001:db8:3::/48").value());
+  after.add_mailer(mailer(3, {ip("203.0.113.23"), ip("2001:db8:2::23")}));
+  const SetElements before = set_elements(example_policy());
+  EXPECT_EQ(changes_in(update_ruleset(before, after, {}, QueueForm::nft)),
+            "delete element inet postern external_interfaces { \"ppp0\" }\n"
+            "add element inet postern external_interfaces { \"ppp1\" }\n"
+            "delete element inet postern internal4 { 203.0.113.0/24 }\n"
+            "add element inet postern internal4 { 203.0.112.0/20 }\n"
+            "add element inet postern internal6 { 2001:db8:3::/48 }\n"
+            "add element inet postern mailers4 { 203.0.113.23 }\n"
+            "add element inet postern mailers6 { 2001:db8:2::23 }\n");
+  const std::string all = changes_in(update_ruleset({}, after, {}, QueueForm::nft));
+  for (const auto& [set, elements] : before) {
+    EXPECT_NE(all.find("flush set inet postern " + set + "\n"), std::string::npos) << all;
+  }
+  EXPECT_NE(all.find("add element inet postern mailers6 { 2001:db8:2::23, 2001:db8:2::25 }\n"),
+            std::string::npos)
+      << all;
+}
+
+// The kernel takes no two ranges that overlap.
+TEST(Ruleset, LeavesOutNetworksWithinOthers) {
+  rules::Policy policy = example_policy();
+  for (const char* network : {"203.0.113.128/25", "203.0.112.0/24", "203.0.113.0/25", "10.1.0.0/16",
+                              "10.0.0.0/8", "a00::/8", "a00::/16", "2001:db8::/32"}) {
+    policy.internal_networks.add(rules::Prefix::parse(network).value());
+  }
+  const SetElements elements = set_elements(policy);
+  EXPECT_EQ(elements.at("internal4"),
+            (std::vector<std::string>{"10.0.0.0/8", "203.0.112.0/24", "203.0.113.0/24"}));
+  EXPECT_EQ(elements.at("internal6"), (std::vector<std::string>{"2001:db8::/32", "a00::/8"}));
 }
 
 struct ChoiceRow {
