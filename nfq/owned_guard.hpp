@@ -15,6 +15,7 @@
 #include <expected>
 #include <string>
 
+#include "nfq/core/ruleset.hpp"
 #include "nfq/core/settings.hpp"
 #include "nfq/netlink.hpp"
 #include "rules/policy.hpp"
@@ -22,7 +23,6 @@
 namespace postern::nfq {
 
 inline constexpr const char* kOwnedGuardTable = "postern_guard";
-inline constexpr const char* kOwnedGuardCounter = "kept_shut";
 
 // The whole transaction: makes the table or replaces it.
 [[nodiscard]] NetlinkMessage owned_guard_batch(const rules::Policy& policy,

@@ -41,10 +41,12 @@ bool counts_refused_packets(const value& counter) {
     const std::string verdict = label_of(counter, "verdict");
     return verdict == "reject" || verdict == "drop";
   }
-  return name == "postern_queue_packets_dropped_total" ||
-         (name == "postern_kernel_packets_total" &&
-          std::ranges::find(nfq::kDropCounters, label_of(counter, "counter")) !=
-              nfq::kDropCounters.end());
+  if (name == "postern_kernel_packets_total") {
+    const std::string in_kernel = label_of(counter, "counter");
+    return in_kernel == nfq::kOwnedGuardCounter ||
+           std::ranges::find(nfq::kDropCounters, in_kernel) != nfq::kDropCounters.end();
+  }
+  return name == "postern_queue_packets_dropped_total";
 }
 
 }  // namespace

@@ -48,6 +48,8 @@ using SetElements = std::map<std::string, std::vector<std::string>>;
 inline constexpr std::array kDropCounters{"flooded",     "repeat_offenders", "barred",
                                           "excess",      "unplain",          "own_source",
                                           "fail_closed", "leaked",           "direct"};
+// The counter of the table of its own that stands in for this one (OwnedGuard).
+inline constexpr const char* kOwnedGuardCounter = "kept_shut";
 
 // The sets whose elements come and go without a reload.
 inline constexpr std::array kDynamicSets{"barred4",           "barred6",       "repeat_offenders4",

@@ -241,7 +241,8 @@ TEST_F(PosternOnline, CountersAreAlignedUnderTheirPrometheusNames) {
        R"("labels":{},"value":1},{"name":"postern_kernel_packets_total",)"
        R"("labels":{"counter":"leaked"},"value":0},{"name":"postern_kernel_packets_total",)"
        R"("labels":{"counter":"queued"},"value":90},{"name":"postern_kernel_packets_total",)"
-       R"("labels":{"counter":"flooded"},"value":7},{"name":"postern_flows_total","labels":)"
+       R"("labels":{"counter":"flooded"},"value":7},{"name":"postern_kernel_packets_total",)"
+       R"("labels":{"counter":"kept_shut"},"value":4},{"name":"postern_flows_total","labels":)"
        R"({"direction":"inbound","verdict":"drop","reason":"rate_limited"},"value":5},)"
        R"({"name":"postern_queue_packets_dropped_total","labels":{"queue":"25",)"
        R"("where":"queue_full"},"value":3}]})"
@@ -256,14 +257,16 @@ TEST_F(PosternOnline, CountersAreAlignedUnderTheirPrometheusNames) {
   postern_kernel_packets_total{counter="leaked"}                                     0
   postern_kernel_packets_total{counter="queued"}                                    90
   postern_kernel_packets_total{counter="flooded"}                                    7
+  postern_kernel_packets_total{counter="kept_shut"}                                  4
   postern_flows_total{direction="inbound",verdict="drop",reason="rate_limited"}      5
   postern_queue_packets_dropped_total{queue="25",where="queue_full"}                 3
 
 Packets refused, each in one of these:
   postern_kernel_packets_total{counter="flooded"}                                 7
+  postern_kernel_packets_total{counter="kept_shut"}                               4
   postern_flows_total{direction="inbound",verdict="drop",reason="rate_limited"}   5
   postern_queue_packets_dropped_total{queue="25",where="queue_full"}              3
-  in all                                                                         15
+  in all                                                                         19
 )");
 }
 
