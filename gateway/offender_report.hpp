@@ -18,7 +18,8 @@ struct OffenderReport {
   std::vector<Offender> worst;
   std::size_t known = 0;
   std::uint64_t forgotten = 0;
-  // First packets of inside hosts that the kernel dropped by itself: whose they were is not known.
+  // Attempts that came too fast to be judged, whatever the kernel did with them: whose they were is not
+  // known.
   std::uint64_t unjudged = 0;
   // Of the router's interfaces. Whoever lies in none of them is behind another router, and the link
   // address is that one's.

@@ -187,8 +187,11 @@ OffenderReport PacketFilter::report_offenders(std::size_t limit) const {
                         .forgotten = offenders_.forgotten(),
                         .own_prefixes = local_prefixes()};
   if (const auto kernel = nfq::kernel_counters()) {
-    const auto excess = std::ranges::find(*kernel, "excess", &nfq::KernelCounter::name);
-    report.unjudged = excess == kernel->end() ? 0 : excess->packets;
+    for (const nfq::KernelCounter& counter : *kernel) {
+      const bool is_of_senders =
+          std::ranges::find(nfq::kUnjudgedSenders, counter.name) != nfq::kUnjudgedSenders.end();
+      report.unjudged += is_of_senders ? counter.packets : 0;
+    }
   }
   return report;
 }

@@ -67,8 +67,8 @@ std::string offenders_notes(const value& answer) {
   out += and_more(known - std::min(known, shown), "host");
   if (const double unjudged = number_at(answer, "unjudged"); unjudged > 0) {
     out += fmt::format(
-        "  attempts are at least so many: the kernel dropped {} more by itself, from hosts that "
-        "it does not tell\n",
+        "  attempts are at least so many: {} more came too fast to be judged, and whose they were "
+        "is not known\n",
         number_text(unjudged));
   }
   if (const double forgotten = number_at(answer, "forgotten"); forgotten > 0) {

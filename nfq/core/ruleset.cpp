@@ -80,7 +80,8 @@ table inet postern {
 	counter flooded { }           # dropped: too many new flows from outside to hosts that are no mailers
 	counter repeat_offenders { }  # dropped: to hosts that are no mailers, from sources in repeat_offenders4 and 6
 	counter barred { }            # reset: to mailers, from sources in barred4 and 6
-	counter excess { }            # dropped: too many new flows from inside that the policy refuses
+	counter excess { }            # dropped: too many new flows from inside, to hosts inside, with a source that is not
+	counter excess_senders { }    # dropped: too many new flows of hosts inside that are no mailers, to port 25 outside
 	counter unplain { }           # dropped: too many new flows, and this one has options, or a source that the policy refuses
 	counter own_source { }        # dropped: came from another host with an address of the router
 	counter fail_closed { }       # dropped: nobody was there to judge them, or to listen
@@ -89,6 +90,7 @@ table inet postern {
 	# Packets that went on.
 	counter queued { }            # new flows shown to the packet policy
 	counter unqueued { }          # new flows, too many to be shown, for which the kernel said what the policy says
+	counter unqueued_senders { }  # the same, of hosts inside that are no mailers, to port 25 outside
 	counter diverted_external { } # handed to the proxy
 	counter diverted_internal { } # handed to the proxy
 	counter cookies { }           # ACKs for mailers without a connection, handed to the proxy: they may bring back a SYN cookie
@@ -213,8 +215,9 @@ constexpr std::string_view kTranslatedRefused =
     R"(		iifname @external_interfaces ip saddr @internal4 counter name unplain @DROP@
 		iifname @external_interfaces ip6 saddr @internal6 counter name unplain @DROP@
 )";
-constexpr std::string_view kSenderRefused = "counter name excess @DROP@";
-constexpr std::string_view kSenderCounted = "goto let_pass";
+constexpr std::string_view kSenderRefused = "counter name excess_senders @DROP@";
+constexpr std::string_view kSenderCounted =
+    "meta mark set meta mark & $FOREIGN | $PASS counter name unqueued_senders accept";
 
 constexpr std::string_view kQueueByNft =
     R"(	# 2. The packet policy judges them, and says so in the mark.

@@ -45,11 +45,15 @@ using SetElements = std::map<std::string, std::vector<std::string>>;
                                          QueueForm form);
 
 // The counters of packets that the kernel kept back by itself, each packet in one of them.
-inline constexpr std::array kDropCounters{"flooded",     "repeat_offenders", "barred",
-                                          "excess",      "unplain",          "own_source",
-                                          "fail_closed", "leaked",           "direct"};
+inline constexpr std::array kDropCounters{
+    "flooded", "repeat_offenders", "barred",      "excess", "excess_senders",
+    "unplain", "own_source",       "fail_closed", "leaked", "direct"};
 // The counter of the table of its own that stands in for this one (OwnedGuard).
 inline constexpr const char* kOwnedGuardCounter = "kept_shut";
+
+// The counters of what hosts inside that are no mailers sent to port 25 outside, and the packet policy
+// was not shown.
+inline constexpr std::array kUnjudgedSenders{"excess_senders", "unqueued_senders"};
 
 // The sets whose elements come and go without a reload.
 inline constexpr std::array kDynamicSets{"barred4",           "barred6",       "repeat_offenders4",

@@ -345,7 +345,7 @@ const std::string kOffendersTable =
   203.0.113.77  52:54:00:0a:0b:0c                   1,200            3    1,197   at least 32  2026-11-22 11:00:04  2026-11-22 11:01:39
   10.9.0.1      behind router 52:54:00:0d:0e:0f         1            1        0             1  2026-11-22 11:00:04  2026-11-22 11:00:04
   and 3 more hosts
-  attempts are at least so many: the kernel dropped 4,000 more by itself, from hosts that it does not tell
+  attempts are at least so many: 4,000 more came too fast to be judged, and whose they were is not known
   1 host seen longer ago had to make room
 )";
 

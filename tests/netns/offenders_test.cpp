@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/netns/end_to_end.hpp"
+#include "tests/support/wait.hpp"
 
 namespace postern::testing {
 namespace {
@@ -49,6 +50,26 @@ class OffendersTest : public EndToEnd {
     constexpr std::string_view kBefore = "link/ether ";
     constexpr std::size_t kLength = std::string_view("52:54:00:0a:0b:0c").size();
     return text.substr(text.find(kBefore) + kBefore.size(), kLength);
+  }
+
+  // One host of each family, faster than its attempts are judged. How many there were.
+  [[nodiscard]] std::int64_t flood() const {
+    const Finished flood = lab.run(
+        Side::office, {"/usr/bin/python3", std::string(POSTERN_TEST_SUPPORT) + "/syn_flood.py",
+                       "0.3", "1", kIpv4.stranger, kIpv6.stranger});
+    EXPECT_EQ(flood.status, 0) << flood.output;
+    return std::stoll(flood.output);
+  }
+  [[nodiscard]] std::int64_t attempts() const {
+    const boost::json::object answer = ask();
+    std::int64_t sum = answer.at("unjudged").to_number<std::int64_t>();
+    for (const auto& offender : answer.at("offenders").as_array()) {
+      sum += offender.at("attempts").to_number<std::int64_t>();
+    }
+    return sum;
+  }
+  [[nodiscard]] std::int64_t kernel_counter(const char* name) const {
+    return posternd->counter("postern_kernel_packets_total", {{"counter", name}});
   }
 
   std::unique_ptr<ScriptedServer> elsewhere;
@@ -105,6 +126,32 @@ TEST_F(OffendersTest, AreNamedByTheirLinkAddressUnlessARouterIsBetween) {
     EXPECT_TRUE(behind.at("mac").is_null()) << behind;
     EXPECT_EQ(behind.at("router_mac"), boost::json::value(link_address)) << behind;
   }
+}
+
+// Whatever becomes of them.
+TEST_F(OffendersTest, AreCountedAlsoWhereTheyAreTooManyToBeJudged) {
+  start_posternd();
+  std::int64_t sent = 0;
+  for (const Family& family : kFamilies) {  // who have then found the router, too
+    EXPECT_EQ(send_from(family.office_client, family.stranger), ECONNREFUSED);
+    ++sent;
+  }
+  for (const char* choice : {"count", "drop"}) {
+    posternd->write_config(
+        ConfigText{.outbound = "unmanaged_sender = \"" + std::string(choice) + "\"\n"}.to_toml(
+            lab));
+    ASSERT_EQ(posternd->postern({"reload"}).status, 0);
+    const std::int64_t dropped_before = kernel_counter("excess_senders");
+    const std::int64_t passed_before = kernel_counter("unqueued_senders");
+    sent += flood();
+    EXPECT_TRUE(wait_until("all are told", [&] { return attempts() >= sent; }));
+    EXPECT_EQ(attempts(), sent) << choice;
+    const bool are_dropped = choice == std::string_view("drop");
+    EXPECT_EQ(kernel_counter("excess_senders") > dropped_before, are_dropped);
+    EXPECT_EQ(kernel_counter("unqueued_senders") > passed_before, !are_dropped);
+  }
+  const std::string told = posternd->postern({"offenders"}).output;
+  EXPECT_TRUE(told.contains(" more came too fast to be judged")) << told;
 }
 
 TEST_F(OffendersTest, AreNoMailersAndNobodyWhoStaysInside) {

@@ -290,13 +290,14 @@ TEST_F(PacketAccounting, CountsEachPacketOfAFlood) {
     from_inside(ipv4(kInside4, Net::kUnmanaged4, tcp(port, 25)));
     from_inside(ipv6(kInside6, Net::kMailer6, tcp(port, 25)));
     from_inside(ipv4(Net::kMailer4, "192.0.2.1", tcp(port, 25)));
+    from_inside(ipv4("198.51.100.9", Net::kUnmanaged4, tcp(port, 25)));  // forged
     if (i % 500 == 499) {
       queue_->drain(policy_, barred_, sink_);
     }
   }
   expect_all_accounted_for();
   const Counts counters = packet_counters();
-  for (const char* name : {"flooded", "excess", "unplain", "unqueued"}) {
+  for (const char* name : {"flooded", "excess", "excess_senders", "unplain", "unqueued"}) {
     EXPECT_GT(counters.at(name), 0U) << name;
   }
   EXPECT_GT(queue_drops(settings_.queue_base).value_or(QueueDrops{}).queue_full, 0U);
