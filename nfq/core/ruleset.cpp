@@ -67,6 +67,13 @@ table inet postern {
 	set published6 {
 		type ipv6_addr
 @ELEMENTS_published6@	}
+	# Both.
+	set reachable4 {
+		type ipv4_addr
+@ELEMENTS_reachable4@	}
+	set reachable6 {
+		type ipv6_addr
+@ELEMENTS_reachable6@	}
 
 	# Filled while posternd runs, and kept over a reload. IPv6 sources by /64.
 	set barred4 { type ipv4_addr; size 65536; flags timeout; } # guess passwords
@@ -116,14 +123,13 @@ constexpr std::string_view kClassify =
 		type filter hook prerouting priority mangle - 2; policy accept;
 		tcp dport 25 tcp flags & (fin | syn | rst | ack) == syn jump new_flow
 	}
+	# In this order: a flood to hosts that are no mailers takes as few steps as can be.
 	chain new_flow {
+		ip daddr @reachable4 goto to_mailer
+		ip6 daddr @reachable6 goto to_mailer
+		iifname @external_interfaces goto to_unmanaged
 		# The router's own packets would come round again for ever.
 		iifname "lo" return
-		ip daddr @mailers4 goto to_mailer
-		ip6 daddr @mailers6 goto to_mailer
-		ip daddr @published4 goto to_mailer
-		ip6 daddr @published6 goto to_mailer
-		iifname @external_interfaces goto to_unmanaged
 		# From inside, mail for the router itself is its own business.
 		fib daddr type local return
 		goto from_inside
@@ -137,6 +143,8 @@ constexpr std::string_view kClassify =
 
 	# 1a. To mailers. Sources of SYNs can be forged, so nobody is kept out for how many came in his name.
 	chain to_mailer {
+		# As above: to an address that stands for a mailer.
+		iifname "lo" return
 		# Internal is who is both: interfaces cannot be forged from afar, and the address says who is meant.
 		iifname != @external_interfaces ip saddr @internal4 goto internal_to_mailer
 		iifname != @external_interfaces ip6 saddr @internal6 goto internal_to_mailer
@@ -254,10 +262,8 @@ constexpr std::string_view kDivert =
 		@REFUSE@
 	}
 	chain no_connection {
-		ip daddr @mailers4 goto returned_cookie
-		ip6 daddr @mailers6 goto returned_cookie
-		ip daddr @published4 goto returned_cookie
-		ip6 daddr @published6 goto returned_cookie
+		ip daddr @reachable4 goto returned_cookie
+		ip6 daddr @reachable6 goto returned_cookie
 	}
 	chain returned_cookie {
 		iifname != @external_interfaces ip saddr @internal4 meta l4proto tcp tproxy ip to 127.0.0.1:@INTERNAL_PORT@ meta mark set meta mark & $FOREIGN | $OWNED counter name cookies accept
@@ -565,7 +571,7 @@ SetNames names_of(HeldFor cause) {
 SetElements set_elements(const rules::Policy& policy) {
   SetElements sets;
   for (const char* name : {"external_interfaces", "internal4", "internal6", "mailers4", "mailers6",
-                           "published4", "published6"}) {
+                           "published4", "published6", "reachable4", "reachable6"}) {
     sets[name];
   }
   for (const auto& interface : policy.external_interfaces) {
@@ -574,12 +580,17 @@ SetElements set_elements(const rules::Policy& policy) {
   for (const auto& prefix : outermost(policy.internal_networks.prefixes())) {
     sets[prefix.address().is_v4() ? "internal4" : "internal6"].push_back(prefix.to_string());
   }
+  const auto add = [&](const std::string& name, const rules::IpAddress& address) {
+    sets[name + (address.is_v4() ? "4" : "6")].push_back(address.to_string());
+  };
   for (const auto& mailer : policy.mailers()) {
     for (const auto& address : mailer.addresses) {
-      sets[address.is_v4() ? "mailers4" : "mailers6"].push_back(address.to_string());
+      add("mailers", address);
+      add("reachable", address);
     }
     for (const auto& address : mailer.published_as) {
-      sets[address.is_v4() ? "published4" : "published6"].push_back(address.to_string());
+      add("published", address);
+      add("reachable", address);
     }
   }
   for (auto& [name, elements] : sets) {

@@ -137,7 +137,9 @@ TEST(Ruleset, ChangesInItsSetsWhatIsNotTheSame) {
             "add element inet postern internal4 { 203.0.112.0/20 }\n"
             "add element inet postern internal6 { 2001:db8:3::/48 }\n"
             "add element inet postern mailers4 { 203.0.113.23 }\n"
-            "add element inet postern mailers6 { 2001:db8:2::23 }\n");
+            "add element inet postern mailers6 { 2001:db8:2::23 }\n"
+            "add element inet postern reachable4 { 203.0.113.23 }\n"
+            "add element inet postern reachable6 { 2001:db8:2::23 }\n");
   const std::string all = changes_in(update_ruleset({}, after, {}, QueueForm::nft));
   for (const auto& [set, elements] : before) {
     EXPECT_NE(all.find("flush set inet postern " + set + "\n"), std::string::npos) << all;
