@@ -14,15 +14,6 @@
 namespace postern::nfq {
 namespace {
 
-// How many new flows a second are shown to the packet policy. At hosts that are no mailers: a sample,
-// for the log and the reset. From inside: of one source, and of all together; more than any host that
-// is only configured wrongly sends. At the mailers, and from them: more than the proxy can serve, so
-// that what comes beyond it is a flood.
-constexpr std::string_view kStrangerRate = "100/second burst 200 packets";
-constexpr std::string_view kInsideSourceRate = "50/second burst 100 packets";
-constexpr std::string_view kInsideRate = "1000/second burst 2000 packets";
-constexpr std::string_view kMailerRate = "10000/second burst 20000 packets";
-
 constexpr std::string_view kPurpose = "Postern: nothing but judged flows reaches TCP port 25.";
 constexpr std::string_view kPurposeOfObserving =
     "Postern, observing: flows to TCP port 25 are judged and counted, and nothing is refused.";
@@ -504,11 +495,16 @@ Substitutions policy_values(const rules::Policy& policy) {
           {"@PURPOSE@", std::string(policy.observe ? kPurposeOfObserving : kPurpose)}};
 }
 
-Substitutions rate_values() {
-  return {{"@STRANGER_RATE@", std::string(kStrangerRate)},
-          {"@INSIDE_SOURCE_RATE@", std::string(kInsideSourceRate)},
-          {"@INSIDE_RATE@", std::string(kInsideRate)},
-          {"@MAILER_RATE@", std::string(kMailerRate)}};
+std::string rate_text(const Rate& rate) {
+  return std::to_string(rate.packets) + (rate.per == Rate::Per::second ? "/second" : "/hour") +
+         " burst " + std::to_string(rate.burst) + " packets";
+}
+
+Substitutions rate_values(const Rates& rates) {
+  return {{"@STRANGER_RATE@", rate_text(rates.strangers)},
+          {"@INSIDE_SOURCE_RATE@", rate_text(rates.of_one_inside)},
+          {"@INSIDE_RATE@", rate_text(rates.inside)},
+          {"@MAILER_RATE@", rate_text(rates.mailers)}};
 }
 
 Substitutions settings_values(const Settings& settings) {
@@ -541,7 +537,7 @@ std::string table_text(const std::string& begin, const SetElements& elements,
   text += kTail;
   fill_in(text, {{"@BEGIN@", begin}});
   fill_in(text, policy_values(policy));
-  fill_in(text, rate_values());
+  fill_in(text, rate_values(settings.rates));
   fill_in(text, mark_values(settings));
   fill_in(text, settings_values(settings));
   for (const auto& [set, in_set] : elements) {
