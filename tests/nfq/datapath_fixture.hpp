@@ -7,11 +7,16 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "nfq/firewall.hpp"
+#include "nfq/policy_route.hpp"
+#include "nfq/queue.hpp"
 #include "tests/nfq/private_network.hpp"
+#include "tests/support/barred_sources.hpp"
 
 namespace postern::test {
 
@@ -40,6 +45,22 @@ inline std::map<std::string, std::uint64_t> packet_counters() {
   }
   return packets;
 }
+
+class RecordingSink : public rules::EventSink {
+ public:
+  void on_event(const rules::Ends& ends, const rules::Event& event) override {
+    if (!std::holds_alternative<rules::FlowDecided>(event)) {
+      return;
+    }
+    const auto& [decision, mac] = std::get<rules::FlowDecided>(event);
+    sent_by = mac;
+    events.push_back(ends.client.address.to_string() + " " + ends.server.address.to_string() + " " +
+                     rules::to_label(decision.verdict) + " " +
+                     std::string(rules::label(decision.reason)));
+  }
+  std::vector<std::string> events;
+  std::optional<rules::MacAddress> sent_by;  // of the last one
+};
 
 // A listener like the proxy's.
 class TransparentListener {
@@ -74,6 +95,49 @@ class TransparentListener {
 
  private:
   int fd_ = -1;
+};
+
+// The router, with Postern's rules and routes and a queue that the test reads.
+class Datapath : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::geteuid(), 0U) << "network namespaces need root";
+    network_ = std::make_unique<PrivateNetwork>();
+  }
+
+  void start(const nfq::Settings& settings = {}, const nfq::QueueOptions& options = {},
+             const rules::Policy& policy = example_policy()) {
+    settings_ = settings;
+    route_ = std::make_unique<nfq::PolicyRoute>(settings);
+    route_->install();
+    firewall_ = std::make_unique<nfq::Firewall>(settings);
+    firewall_->install(policy);
+    queue_ = std::make_unique<nfq::Queue>(settings.queue_base, nfq::MarkField(settings.mark_mask),
+                                          options);
+  }
+
+  // Judges packets until so many were judged or none came for a while.
+  void judge(std::size_t events, int milliseconds = 5000) {
+    const rules::Policy policy = example_policy();
+    pollfd event{.fd = queue_->fd(), .events = POLLIN, .revents = 0};
+    while (sink_.events.size() < events && ::poll(&event, 1, milliseconds) > 0) {
+      queue_->drain(policy, barred_, sink_);
+    }
+  }
+
+  std::unique_ptr<Attempt> attempt_from_outside(const std::string& to, std::uint16_t port = 25) {
+    std::unique_ptr<Attempt> attempt;
+    network_->outside([&] { attempt = std::make_unique<Attempt>(to, port); });
+    return attempt;
+  }
+
+  nfq::Settings settings_;
+  std::unique_ptr<PrivateNetwork> network_;
+  std::unique_ptr<nfq::PolicyRoute> route_;
+  std::unique_ptr<nfq::Firewall> firewall_;
+  std::unique_ptr<nfq::Queue> queue_;
+  testing_support::BarredSources barred_;
+  RecordingSink sink_;
 };
 
 }  // namespace postern::test

@@ -5,9 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstring>
 #include <memory>
-#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -18,7 +16,6 @@
 #include "nfq/policy_route.hpp"
 #include "nfq/queue.hpp"
 #include "tests/nfq/datapath_fixture.hpp"
-#include "tests/support/barred_sources.hpp"
 #include "tests/support/wait.hpp"
 
 namespace postern::nfq {
@@ -26,22 +23,6 @@ namespace {
 
 using namespace test;
 using Net = PrivateNetwork;
-
-class RecordingSink : public rules::EventSink {
- public:
-  void on_event(const rules::Ends& ends, const rules::Event& event) override {
-    if (!std::holds_alternative<rules::FlowDecided>(event)) {
-      return;
-    }
-    const auto& [decision, mac] = std::get<rules::FlowDecided>(event);
-    sent_by = mac;
-    events.push_back(ends.client.address.to_string() + " " + ends.server.address.to_string() + " " +
-                     rules::to_label(decision.verdict) + " " +
-                     std::string(rules::label(decision.reason)));
-  }
-  std::vector<std::string> events;
-  std::optional<rules::MacAddress> sent_by;  // of the last one
-};
 
 std::size_t count_of(const std::string& text, const std::string& word) {
   std::size_t count = 0;
@@ -57,47 +38,6 @@ std::string installed_state() {
       "nft list tables inet; iptables -t mangle -S; ip6tables -t mangle -S\n"
       "ip rule; ip -6 rule; ip route show table 2525 2>&1; ip -6 route show table 2525 2>&1; true");
 }
-
-class Datapath : public ::testing::Test {
- protected:
-  void SetUp() override {
-    ASSERT_EQ(::geteuid(), 0U) << "network namespaces need root";
-    network_ = std::make_unique<PrivateNetwork>();
-  }
-
-  void start(const Settings& settings = {}, const QueueOptions& options = {},
-             const rules::Policy& policy = example_policy()) {
-    settings_ = settings;
-    route_ = std::make_unique<PolicyRoute>(settings);
-    route_->install();
-    firewall_ = std::make_unique<Firewall>(settings);
-    firewall_->install(policy);
-    queue_ = std::make_unique<Queue>(settings.queue_base, MarkField(settings.mark_mask), options);
-  }
-
-  // Judges packets until so many were judged or none came for a while.
-  void judge(std::size_t events, int milliseconds = 5000) {
-    const rules::Policy policy = example_policy();
-    pollfd event{.fd = queue_->fd(), .events = POLLIN, .revents = 0};
-    while (sink_.events.size() < events && ::poll(&event, 1, milliseconds) > 0) {
-      queue_->drain(policy, barred_, sink_);
-    }
-  }
-
-  std::unique_ptr<Attempt> attempt_from_outside(const std::string& to, std::uint16_t port = 25) {
-    std::unique_ptr<Attempt> attempt;
-    network_->outside([&] { attempt = std::make_unique<Attempt>(to, port); });
-    return attempt;
-  }
-
-  Settings settings_;
-  std::unique_ptr<PrivateNetwork> network_;
-  std::unique_ptr<PolicyRoute> route_;
-  std::unique_ptr<Firewall> firewall_;
-  std::unique_ptr<Queue> queue_;
-  testing_support::BarredSources barred_;
-  RecordingSink sink_;
-};
 
 TEST_F(Datapath, IsReplacedNotDoubledAfterACrash) {
   // The first ones are still there when the second ones start, like what a SIGKILL leaves.
@@ -384,11 +324,6 @@ TEST_F(Datapath, AnswersForUnmanagedHostsWithAReset) {
   EXPECT_EQ(fmt::format("{:02x}\n", fmt::join(*sink_.sent_by, ":")), link_address);
 }
 
-bool is_same(const SocketAddress& left, const SocketAddress& right) {
-  return left.length == right.length &&
-         std::memcmp(&left.storage, &right.storage, left.length) == 0;
-}
-
 struct FamilyRow {
   const char* listener;
   const char* mailer;
@@ -401,7 +336,7 @@ TEST_F(Datapath, HandsMailersFlowsToTheListenersUnderTheMailersAddress) {
     const auto attempt = attempt_from_outside(row.mailer);
     judge(sink_.events.size() + 1);
     EXPECT_EQ(attempt->outcome(), 0);
-    EXPECT_TRUE(is_same(listener.accepted_at(), socket_address(row.mailer, 25)));
+    EXPECT_EQ(listener.accepted_at(), socket_address(row.mailer, 25));
   }
   EXPECT_EQ(packet_counters().at("diverted_external"), 2U);
   EXPECT_EQ(packet_counters().at("leaked"), 0U);

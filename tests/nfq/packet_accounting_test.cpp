@@ -26,8 +26,8 @@ using namespace test;
 using Net = PrivateNetwork;
 using Counts = std::map<std::string, std::uint64_t>;
 
-constexpr const char* kInside4 = "203.0.113.7";
-constexpr const char* kInside6 = "2001:db8:2::7";
+constexpr const char* kInside4 = Net::kInside4;
+constexpr const char* kInside6 = Net::kInside6;
 constexpr const char* kRouter4 = "198.51.100.1";
 constexpr const char* kRouter6 = "2001:db8:1::1";
 // What the packet policy refused.

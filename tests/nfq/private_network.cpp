@@ -1,12 +1,15 @@
 #include "tests/nfq/private_network.hpp"
 
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sched.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <ostream>
 #include <stdexcept>
 #include <system_error>
 
@@ -78,7 +81,9 @@ PrivateNetwork::PrivateNetwork() {
   inside_ = new_namespace();
   router_ = new_namespace();
   const std::string ours = "/proc/" + std::to_string(::getpid()) + "/fd/";
+  // Until its own addresses are out of doubt the router would ask for no neighbour.
   run_or_throw(
+      "sysctl -qw net.ipv6.conf.default.accept_dad=0\n"
       "ip link add wan0 type veth peer name eth0\n"
       "ip link add lan0 type veth peer name lan1\n"
       "ip link set eth0 netns " +
@@ -142,6 +147,18 @@ const sockaddr* SocketAddress::get() const {
   return reinterpret_cast<const sockaddr*>(&storage);
 }
 
+bool SocketAddress::operator==(const SocketAddress& other) const {
+  return length == other.length && std::memcmp(&storage, &other.storage, length) == 0;
+}
+
+void PrintTo(const SocketAddress& address, std::ostream* out) {
+  std::array<char, NI_MAXHOST> host{"no address"};
+  std::array<char, NI_MAXSERV> port{};
+  ::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
+                NI_NUMERICHOST | NI_NUMERICSERV);
+  *out << host.data() << ' ' << port.data();
+}
+
 SocketAddress socket_address(const std::string& address, std::uint16_t port) {
   const auto parsed = rules::IpAddress::parse(address).value();
   SocketAddress result;
@@ -161,10 +178,14 @@ SocketAddress socket_address(const std::string& address, std::uint16_t port) {
   return result;
 }
 
-Attempt::Attempt(const std::string& to, std::uint16_t port) {
+Attempt::Attempt(const std::string& to, std::uint16_t port, const std::string& from) {
   const auto address = socket_address(to, port);
   fd_ = must(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
              "socket");
+  if (!from.empty()) {
+    const auto own = socket_address(from, 0);
+    must(::bind(fd_, own.get(), own.length), "bind");
+  }
   if (::connect(fd_, address.get(), address.length) != 0 && errno != EINPROGRESS) {
     ::close(fd_);
     throw std::system_error(errno, std::generic_category(), "connect");

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <string>
 
 #include "rules/ip.hpp"
@@ -23,8 +24,9 @@ class PrivateNetwork {
   PrivateNetwork(const PrivateNetwork&) = delete;
   PrivateNetwork& operator=(const PrivateNetwork&) = delete;
 
-  // Runs something, for example the opening of a socket, as if outside.
+  // Runs something, for example the opening of a socket, as if outside, or inside.
   void outside(const std::function<void()>& step) const { in(outside_, step); }
+  void inside(const std::function<void()>& step) const { in(inside_, step); }
   // Sends packets with an IP header of their own from outside.
   void send_from_outside(const Octets& packet) const { send(outside_sockets_, packet); }
   void send_from_inside(const Octets& packet) const { send(inside_sockets_, packet); }
@@ -35,6 +37,8 @@ class PrivateNetwork {
   static constexpr const char* kMailer6 = "2001:db8:2::25";
   static constexpr const char* kUnmanaged4 = "203.0.113.26";
   static constexpr const char* kUnmanaged6 = "2001:db8:2::26";
+  static constexpr const char* kInside4 = "203.0.113.7";
+  static constexpr const char* kInside6 = "2001:db8:2::7";
 
  private:
   struct RawSockets {
@@ -57,7 +61,8 @@ class PrivateNetwork {
 // A socket on its way to a server.
 class Attempt {
  public:
-  Attempt(const std::string& to, std::uint16_t port);
+  // `from`: empty for the address that the kernel takes.
+  Attempt(const std::string& to, std::uint16_t port, const std::string& from = {});
   ~Attempt();
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
@@ -75,7 +80,10 @@ struct SocketAddress {
   socklen_t length = 0;
 
   [[nodiscard]] const sockaddr* get() const;
+  bool operator==(const SocketAddress& other) const;
 };
+
+void PrintTo(const SocketAddress& address, std::ostream* out);
 
 [[nodiscard]] SocketAddress socket_address(const std::string& address, std::uint16_t port);
 std::string run_or_throw(const std::string& shell_command);
