@@ -354,7 +354,8 @@ TEST_F(Doctor, FindsAnExternalInterfaceThatIsABridgesPort) {
   const Diagnosis diagnosis = diagnose();
   EXPECT_EQ(diagnosis.status, 1) << diagnosis.output;
   ASSERT_TRUE(diagnosis.has("interface_is_part")) << diagnosis.output;
-  EXPECT_EQ(diagnosis.find("interface_is_part").config, "external_interfaces = [\"br0\"]");
+  EXPECT_EQ(diagnosis.find("interface_is_part").config,
+            "external_interfaces = [\"br0\", \"ppp0\"]");
 }
 
 }  // namespace

@@ -15,6 +15,8 @@
 namespace postern::testing {
 
 inline constexpr std::array kFamilies{kIpv4, kIpv6};
+// By every external interface.
+inline constexpr std::array kWaysIn{kIpv4, kIpv6, kIpv4ByDsl, kIpv6ByDsl};
 // A dropped SYN looks like nothing at all; its first retransmission comes after a second.
 inline constexpr std::chrono::milliseconds kDropPatience{1500};
 

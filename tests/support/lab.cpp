@@ -108,6 +108,8 @@ const char* suffix(Side side) {
   switch (side) {
     case Side::outside:
       return "-outside";
+    case Side::dsl:
+      return "-dsl";
     case Side::router:
       return "-router";
     case Side::inside:
@@ -396,7 +398,7 @@ std::size_t ScriptedServer::sessions_ended() const {
 
 std::string ConfigText::to_toml(const Lab& lab) const {
   std::string text = R"([network]
-external_interfaces = ["wan0")" +
+external_interfaces = ["wan0", "ppp0")" +
                      more_interfaces +
                      R"(]
 internal_networks = ["203.0.113.0/24", "2001:db8:2::/48")" +

@@ -28,31 +28,55 @@
 
 namespace postern::testing {
 
-enum class Side { outside, router, inside, office };
+// dsl: also outside, by the other external interface.
+enum class Side { outside, dsl, router, inside, office };
 
-// Both address families are tested by the same code.
+// Both address families, and both external interfaces, are tested by the same code.
 struct Family {
   const char* name;
-  const char* stranger;        // outside
-  const char* outside_server;  // outside, receives mail
-  const char* misplaced;       // an internal address, outside
+  Side outside;  // where the next three are
+  const char* stranger;
+  const char* outside_server;  // receives mail
+  const char* misplaced;       // an internal address
   const char* mx1;             // inside, Postfix
   const char* mx2;             // inside, a scripted server
   const char* unmanaged;       // inside, no mailer of ours
   const char* office_client;   // office
-  const char* router;          // the router's outer address
+  const char* router;          // the router's address on that side
 };
 
 inline void PrintTo(const Family& family, std::ostream* out) {
   *out << family.name;
 }
 
-inline constexpr Family kIpv4{"IPv4",          "198.51.100.2",  "198.51.100.9",
-                              "203.0.113.200", "203.0.113.25",  "203.0.113.26",
-                              "203.0.113.80",  "203.0.113.130", "198.51.100.1"};
+inline constexpr Family kIpv4{"IPv4",          Side::outside,  "198.51.100.2", "198.51.100.9",
+                              "203.0.113.200", "203.0.113.25", "203.0.113.26", "203.0.113.80",
+                              "203.0.113.130", "198.51.100.1"};
 inline constexpr Family kIpv6{
-    "IPv6",           "2001:db8:1::2",  "2001:db8:1::9",     "2001:db8:2:3::200", "2001:db8:2::25",
-    "2001:db8:2::26", "2001:db8:2::80", "2001:db8:2:1::130", "2001:db8:1::1"};
+    "IPv6",           Side::outside,    "2001:db8:1::2",  "2001:db8:1::9",     "2001:db8:2:3::200",
+    "2001:db8:2::25", "2001:db8:2::26", "2001:db8:2::80", "2001:db8:2:1::130", "2001:db8:1::1"};
+
+// The same mailers and internal clients, seen from there.
+inline constexpr Family kIpv4ByDsl{.name = "IPv4ByDsl",
+                                   .outside = Side::dsl,
+                                   .stranger = "198.19.0.2",
+                                   .outside_server = "198.19.0.9",
+                                   .misplaced = "203.0.113.201",
+                                   .mx1 = kIpv4.mx1,
+                                   .mx2 = kIpv4.mx2,
+                                   .unmanaged = kIpv4.unmanaged,
+                                   .office_client = kIpv4.office_client,
+                                   .router = "198.19.0.1"};
+inline constexpr Family kIpv6ByDsl{.name = "IPv6ByDsl",
+                                   .outside = Side::dsl,
+                                   .stranger = "2001:db8:3::2",
+                                   .outside_server = "2001:db8:3::9",
+                                   .misplaced = "2001:db8:2:3::201",
+                                   .mx1 = kIpv6.mx1,
+                                   .mx2 = kIpv6.mx2,
+                                   .unmanaged = kIpv6.unmanaged,
+                                   .office_client = kIpv6.office_client,
+                                   .router = "2001:db8:3::1"};
 
 class Lab {
  public:
