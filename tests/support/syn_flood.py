@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Sends SYNs to port 25 as fast as it can, from as many sources as it is told to, until its time is up.
 
-    syn_flood.py SECONDS SOURCES TARGET...
+    syn_flood.py SECONDS SIDE SOURCES TARGET...
 
-SOURCES are the first so many addresses of 198.18.0.0/16, or of /64s in 2001:db8:f000::/36. A target
-is an address of either family. Prints how many packets it sent.
+SOURCES are the first so many of the strangers that are on that SIDE (outside or dsl) of tests/support/lab,
+IPv6 ones a /64 each. A target is an address of either family. Prints how many packets it sent.
 """
 import ipaddress
 import itertools
@@ -37,18 +37,19 @@ def syn(source, target, port):
     return header + source.packed + target.packed + whole
 
 
-def source_of(number, version):
-    if version == 4:
-        return ipaddress.ip_address("198.18.0.0") + 1 + number
-    return ipaddress.ip_address("2001:db8:f000::1") + (number << 64)
+STRANGERS = {"outside": {4: "198.18.0.1", 6: "2001:db8:f000::1"}, "dsl": {4: "198.19.128.1", 6: "2001:db8:e000::1"}}
+
+
+def source_of(number, side, version):
+    return ipaddress.ip_address(STRANGERS[side][version]) + (number if version == 4 else number << 64)
 
 
 def main():
-    seconds, sources = float(sys.argv[1]), int(sys.argv[2])
+    seconds, side, sources = float(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     packets = []
-    for number, target in itertools.product(range(sources), sys.argv[3:]):
+    for number, target in itertools.product(range(sources), sys.argv[4:]):
         target = ipaddress.ip_address(target)
-        packet = syn(source_of(number, target.version), target, 1024 + random.randrange(60000))
+        packet = syn(source_of(number, side, target.version), target, 1024 + random.randrange(60000))
         packets.append((packet, (str(target), 0), target.version))
     random.shuffle(packets)
     raw = {
