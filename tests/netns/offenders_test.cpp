@@ -56,7 +56,7 @@ class OffendersTest : public EndToEnd {
   [[nodiscard]] std::int64_t flood() const {
     const Finished flood = lab.run(
         Side::office, {"/usr/bin/python3", std::string(POSTERN_TEST_SUPPORT) + "/syn_flood.py",
-                       "0.3", "1", kIpv4.stranger, kIpv6.stranger});
+                       "0.3", "outside", "1", kIpv4.stranger, kIpv6.stranger});
     EXPECT_EQ(flood.status, 0) << flood.output;
     return std::stoll(flood.output);
   }
