@@ -39,23 +39,16 @@ void add_entry(const ifaddrs& entry, NetworkState& state) {
 
 void add_link_problems(const rules::Policy& policy, const NetworkState& state,
                        std::vector<std::string>& problems) {
-  for (const std::string& pattern : policy.external_interfaces) {
-    bool is_there = false;
-    for (const auto& [name, link] : state.links) {
-      if (!is_interface_named(pattern, name)) {
-        continue;
-      }
-      is_there = true;
-      if (!link.is_up || !link.has_carrier) {
-        problems.push_back(fmt::format("the external interface {} {}", name,
-                                       link.is_up ? "has no carrier" : "is down"));
-      }
-    }
-    if (!is_there) {
+  for (const std::string& interface : policy.external_interfaces) {
+    const auto found = state.links.find(interface);
+    if (found == state.links.end()) {
       problems.push_back(
           fmt::format("there is no interface {}; what comes in where an interface is called "
                       "otherwise is not taken for external: correct [network] external_interfaces",
-                      pattern));
+                      interface));
+    } else if (const LinkState& link = found->second; !link.is_up || !link.has_carrier) {
+      problems.push_back(fmt::format("the external interface {} {}", interface,
+                                     link.is_up ? "has no carrier" : "is down"));
     }
   }
 }
@@ -83,12 +76,6 @@ void add_address_problems(const rules::Policy& policy, const NetworkState& state
 }
 
 }  // namespace
-
-bool is_interface_named(const std::string& pattern, const std::string& name) {
-  return pattern.ends_with('*')
-             ? name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))
-             : name == pattern;
-}
 
 std::optional<NetworkState> read_network_state() {
   ifaddrs* first = nullptr;

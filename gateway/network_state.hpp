@@ -32,7 +32,4 @@ struct NetworkState {
 [[nodiscard]] std::vector<std::string> find_network_problems(const rules::Policy& policy,
                                                              const NetworkState& state);
 
-// `pattern`: as in [network] external_interfaces, with a '*' at its end or without one.
-[[nodiscard]] bool is_interface_named(const std::string& pattern, const std::string& name);
-
 }  // namespace postern::gateway

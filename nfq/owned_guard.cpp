@@ -227,14 +227,10 @@ void add_rule(Batch& batch, const char* chain, Fill&& fill) {
   });
 }
 
-// A name is compared whole, with the zeroes behind it; a pattern up to its '*'.
-NetlinkMessage interface_octets(const std::string& pattern) {
-  NetlinkMessage octets(pattern.begin(), pattern.end());
-  if (pattern.ends_with('*')) {
-    octets.pop_back();
-  } else {
-    octets.resize(kInterfaceNameOctets);
-  }
+// Compared whole, with the zeroes behind it: else it would stand for all that begin with it.
+NetlinkMessage octets_of_name(const std::string& interface) {
+  NetlinkMessage octets(interface.begin(), interface.end());
+  octets.resize(kInterfaceNameOctets);
   return octets;
 }
 
@@ -245,13 +241,10 @@ NetlinkMessage octets_of(Number number) {
   return octets;
 }
 
-void add_interface(Batch& batch, const char* chain, const std::string& pattern) {
+void add_interface(Batch& batch, const char* chain, const std::string& interface) {
   add_rule(batch, chain, [&](const Expressions& rule) {
-    const NetlinkMessage name = interface_octets(pattern);
-    if (!name.empty()) {  // "*" alone is every interface
-      rule.load_meta(NFT_META_IIFNAME);
-      rule.go_on_if_equal(name);
-    }
+    rule.load_meta(NFT_META_IIFNAME);
+    rule.go_on_if_equal(octets_of_name(interface));
     rule.load_meta(NFT_META_L4PROTO);
     rule.go_on_if_equal(octets_of(std::uint8_t{IPPROTO_TCP}));
     rule.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2);
@@ -303,9 +296,9 @@ NetlinkMessage owned_guard_batch(const rules::Policy& policy, const Settings& se
   add_table(batch);
   add_chains(batch);
   drop_unrouted(batch, field);
-  for (const std::string& pattern : policy.external_interfaces) {
+  for (const std::string& interface : policy.external_interfaces) {
     for (const char* chain : {kForwardChain, kInputChain}) {
-      add_interface(batch, chain, pattern);
+      add_interface(batch, chain, interface);
     }
   }
   let_pass(batch, field, Mark::pass);
