@@ -168,7 +168,7 @@ TEST_F(Flood, IsDroppedByTheKernelOnceItsSourceIsARepeatOffender) {
     EXPECT_GE(flows("rate_limited"), 1) << family.name;
     // Its address may have been forged: the mailers stay open to it.
     Route route = lab.route(Side::outside, family.mx2);
-    route.from = family.stranger[0] == '1' ? "198.18.0.1" : "2001:db8:f000::1";
+    route.from = family.is_v4() ? "198.18.0.1" : "2001:db8:f000::1";
     Connection client(route);
     EXPECT_TRUE(client.read_reply().starts_with("220")) << client.transcript();
     EXPECT_TRUE(deliver(client, "user@script.example").starts_with("250")) << client.transcript();

@@ -21,7 +21,7 @@ constexpr Site kSiteV4{"192.168.7.25", "192.168.7.1", "198.51.100.1", "/24"};
 constexpr Site kSiteV6{"fd00:7::25", "fd00:7::1", "2001:db8:1::1", "/64"};
 
 const Site& site_of(const Family& family) {
-  return family.name == kIpv4.name ? kSiteV4 : kSiteV6;
+  return family.is_v4() ? kSiteV4 : kSiteV6;
 }
 
 class PublishedAs : public EndToEnd {

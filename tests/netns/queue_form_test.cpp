@@ -72,7 +72,7 @@ TEST_F(QueueForm, SpreadsFlowsOverTheWorkersAndEachIsJudged) {
   start_posternd(kTwoWorkers);
   std::vector<std::string> senders;
   for (const Family& family : kFamilies) {
-    const std::string network = family.mx2 == kIpv4.mx2 ? "198.18.0." : "2001:db8:f000::";
+    const std::string network = family.is_v4() ? "198.18.0." : "2001:db8:f000::";
     for (int i = 1; i <= 8; ++i) {
       senders.push_back(network + std::to_string(i));
       Connection client = from(Side::outside, senders.back(), family.mx2);

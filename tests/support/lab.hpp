@@ -43,6 +43,10 @@ struct Family {
   const char* unmanaged;       // inside, no mailer of ours
   const char* office_client;   // office
   const char* router;          // the router's address on that side
+
+  [[nodiscard]] constexpr bool is_v4() const {
+    return std::string_view(router).find(':') == std::string_view::npos;
+  }
 };
 
 inline void PrintTo(const Family& family, std::ostream* out) {
