@@ -296,6 +296,20 @@ const Mishap kMishaps[]{
 INSTANTIATE_TEST_SUITE_P(Mishaps, Noticed, ::testing::ValuesIn(kMishaps),
                          [](const auto& instance) { return std::string(instance.param.name); });
 
+TEST_F(KernelTampering, OneInterfaceThatIsDownCostsTheOtherNothing) {
+  start_scripted_server();
+  start_posternd();
+  on_router("ip link set wan0 down");
+  ASSERT_TRUE(log_says("the external interface wan0 is down"));
+  for (const Family& family : {kIpv4ByDsl, kIpv6ByDsl}) {
+    Connection client = greeted(family.outside, family.mx2);
+    EXPECT_THAT(deliver(client, "victim@far.example"), HasSubstr("550 5.7.1"))
+        << client.transcript();
+    EXPECT_THAT(deliver(client, "user@script.example"), HasSubstr("250")) << client.transcript();
+  }
+  EXPECT_THAT(scripted->peers(), ElementsAre(kIpv4ByDsl.stranger, kIpv6ByDsl.stranger));
+}
+
 // What comes in under another name is not taken for external, and is a stranger's all the same.
 TEST_F(KernelTampering, NothingIsRelayedThroughARenamedInterface) {
   start();
