@@ -275,18 +275,6 @@ void let_pass(Batch& batch, MarkField field, Mark mark) {
   });
 }
 
-void let_mailer_pass(Batch& batch, const rules::IpAddress& address) {
-  add_rule(batch, kDecidingChain, [&](const Expressions& rule) {
-    const bool is_v4 = address.is_v4();
-    const auto bytes = address.bytes();
-    rule.load_meta(NFT_META_NFPROTO);
-    rule.go_on_if_equal(octets_of(static_cast<std::uint8_t>(is_v4 ? NFPROTO_IPV4 : NFPROTO_IPV6)));
-    rule.load_payload(NFT_PAYLOAD_NETWORK_HEADER, is_v4 ? 16 : 24, is_v4 ? 4 : 16);
-    rule.go_on_if_equal(Bytes(bytes.data(), is_v4 ? 4U : 16U));
-    rule.end_with(NF_ACCEPT);
-  });
-}
-
 }  // namespace
 
 NetlinkMessage owned_guard_batch(const rules::Policy& policy, const Settings& settings) {
@@ -303,13 +291,6 @@ NetlinkMessage owned_guard_batch(const rules::Policy& policy, const Settings& se
   }
   let_pass(batch, field, Mark::pass);
   let_pass(batch, field, Mark::owned);  // to the proxy; what is forwarded has been dropped
-  if (settings.on_failure == OnFailure::open) {
-    for (const rules::Mailer& mailer : policy.mailers()) {
-      for (const rules::IpAddress& address : mailer.addresses) {
-        let_mailer_pass(batch, address);
-      }
-    }
-  }
   add_rule(batch, kDecidingChain, [](const Expressions& rule) {
     rule.count();
     rule.end_with(NF_DROP);

@@ -123,14 +123,12 @@ TEST_F(Guarded, TakesNoInterfaceForAnother) {
   }
 }
 
-TEST_F(Guarded, LeavesMailersOpenWhereTheFirstTableFailsOpen) {
+// Where it stands, posternd lives.
+TEST_F(Guarded, KeepsMailersShutAlsoWhereTheFirstTableFailsOpen) {
   Settings settings;
   settings.on_failure = OnFailure::open;
   put(example_policy(), settings);
-  for (const char* to : {Net::kMailer4, Net::kMailer6}) {
-    EXPECT_EQ(dropped_by_attempt(to), 0U) << to;
-  }
-  for (const char* to : {Net::kUnmanaged4, Net::kUnmanaged6}) {
+  for (const char* to : {Net::kMailer4, Net::kMailer6, Net::kUnmanaged4, Net::kUnmanaged6}) {
     EXPECT_EQ(dropped_by_attempt(to), 1U) << to;
   }
 }
@@ -171,22 +169,6 @@ TEST_F(Guarded, CountsOnWhenItIsReplaced) {
   observing.observe = true;
   put(observing);
   EXPECT_EQ(guard_->packets(), 2U);
-}
-
-TEST_F(Guarded, TakesHundredsOfMailers) {
-  rules::Policy policy = example_policy();
-  for (int i = 0; i < 1000; ++i) {
-    rules::Mailer mailer;
-    mailer.name = "mx" + std::to_string(i + 2);
-    mailer.addresses = {
-        rules::IpAddress::parse("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250))
-            .value()};
-    policy.add_mailer(mailer);
-  }
-  Settings settings;
-  settings.on_failure = OnFailure::open;
-  put(policy, settings);
-  EXPECT_THAT(listing(), HasSubstr("ip daddr 10.1.3.249 accept"));
 }
 
 }  // namespace
