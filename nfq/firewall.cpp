@@ -153,8 +153,9 @@ std::expected<void, std::string> Firewall::put_text(std::string_view ruleset,
 
 std::expected<void, std::string> Firewall::put_table(const rules::Policy& policy) {
   ++times_emptied_;
-  return check_.put_table(
-      [&] { return put_text(install_ruleset(policy, settings_, form_), set_elements(policy)); });
+  return check_.put_table([&](bool) {
+    return put_text(install_ruleset(policy, settings_, form_), set_elements(policy));
+  });
 }
 
 // The queue step first: while nothing is marked it matches nothing, and a table without it would judge
@@ -176,11 +177,10 @@ std::expected<void, std::string> Firewall::update(const rules::Policy& policy) {
   if (!check_.look(FirewallCheck::QueueStep::skip).table.empty()) {
     return put_table(policy);
   }
-  std::optional<SetElements> before = elements_;
-  return check_.put_table([&] {
-    // It is done a second time where somebody else may have changed something meanwhile.
-    return put_text(update_ruleset(std::exchange(before, std::nullopt), policy, settings_, form_),
-                    set_elements(policy));
+  return check_.put_table([&](bool is_as_looked_at) {
+    return put_text(
+        update_ruleset(is_as_looked_at ? elements_ : std::nullopt, policy, settings_, form_),
+        set_elements(policy));
   });
 }
 

@@ -73,7 +73,7 @@ FirewallCheck::Result FirewallCheck::put_table(const Transaction& transaction) {
     if (!before) {
       return std::unexpected(before.error());
     }
-    if (const Result done = transaction(); !done) {
+    if (const Result done = transaction(*before == looked_at_); !done) {
       return done;
     }
     auto now = read_table(netfilter_, NFPROTO_INET, kTableName);
@@ -91,7 +91,7 @@ FirewallCheck::Result FirewallCheck::put_table(const Transaction& transaction) {
   return std::unexpected("another program takes the table away as soon as it is there");
 }
 
-FirewallCheck::Result FirewallCheck::put_queue_step(const Transaction& steps) {
+FirewallCheck::Result FirewallCheck::put_queue_step(const Steps& steps) {
   if (const Result done = steps(); !done) {
     return done;
   }

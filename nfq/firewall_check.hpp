@@ -42,14 +42,16 @@ struct XtablesStep {
 class FirewallCheck {
  public:
   using Result = std::expected<void, std::string>;
-  using Transaction = std::function<Result()>;
+  using Steps = std::function<Result()>;
+  // `is_as_looked_at`: nobody has changed anything since the table was last looked at, or put there.
+  using Transaction = std::function<Result(bool is_as_looked_at)>;
 
   explicit FirewallCheck(QueueForm form);
 
   // Runs one transaction of nftables and takes what stands in the kernel then for what is to stand
   // there. Where another program was at work at the same time, it is run again.
   [[nodiscard]] Result put_table(const Transaction& transaction);
-  [[nodiscard]] Result put_queue_step(const Transaction& steps);
+  [[nodiscard]] Result put_queue_step(const Steps& steps);
 
   enum class QueueStep : std::uint8_t { look, skip };
   [[nodiscard]] FirewallChanges look(QueueStep queue_step = QueueStep::look);

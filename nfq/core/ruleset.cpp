@@ -526,7 +526,7 @@ std::string undecided_and_guard(const rules::Policy& policy, const Settings& set
   return text;
 }
 
-std::string table_text(const std::string& begin, const SetElements& elements,
+std::string table_text(std::string_view begin, const SetElements& elements,
                        const rules::Policy& policy, const Settings& settings, QueueForm form) {
   std::string text;
   text += kHead;
@@ -535,7 +535,7 @@ std::string table_text(const std::string& begin, const SetElements& elements,
   text += kDivert;
   text += undecided_and_guard(policy, settings);
   text += kTail;
-  fill_in(text, {{"@BEGIN@", begin}});
+  fill_in(text, {{"@BEGIN@", std::string(begin)}});
   fill_in(text, policy_values(policy));
   fill_in(text, rate_values(settings.rates));
   fill_in(text, mark_values(settings));
@@ -598,18 +598,19 @@ SetElements set_elements(const rules::Policy& policy) {
 }
 
 std::string install_ruleset(const rules::Policy& policy, const Settings& settings, QueueForm form) {
-  return table_text(std::string(kReplace), set_elements(policy), policy, settings, form);
+  return table_text(kReplace, set_elements(policy), policy, settings, form);
 }
 
 std::string update_ruleset(const std::optional<SetElements>& before, const rules::Policy& policy,
                            const Settings& settings, QueueForm form) {
   SetElements elements = set_elements(policy);
-  std::string begin(kExchange);
-  replace_all(begin, "@CHANGES@", changes(before, elements));
+  const std::string in_the_sets = changes(before, elements);
   for (auto& [set, in_set] : elements) {
-    in_set.clear();  // they are in the changes
+    in_set.clear();
   }
-  return table_text(begin, elements, policy, settings, form);
+  std::string text = table_text(kExchange, elements, policy, settings, form);
+  replace_all(text, "@CHANGES@", in_the_sets);
+  return text;
 }
 
 std::vector<std::string> hold_rulesets(std::span<const HeldSource> sources) {

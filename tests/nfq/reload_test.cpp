@@ -8,11 +8,16 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <memory>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "nfq/command.hpp"
+#include "nfq/core/ruleset.hpp"
 #include "nfq/firewall.hpp"
 #include "tests/nfq/datapath_fixture.hpp"
 #include "tests/support/wait.hpp"
@@ -112,6 +117,20 @@ class Reload : public ::testing::Test {
   std::unique_ptr<Firewall> firewall_;
 };
 
+// What the kernel had no room for before anybody could look at it, of all networks.
+std::uint64_t dropped_by_the_host() {
+  std::uint64_t sum = 0;
+  std::ifstream rows("/proc/net/softnet_stat");
+  for (std::string row; std::getline(rows, row);) {
+    std::istringstream columns(row);
+    std::uint64_t processed = 0;
+    std::uint64_t dropped = 0;
+    columns >> std::hex >> processed >> dropped;
+    sum += dropped;
+  }
+  return sum;
+}
+
 TEST_F(Reload, ClassifiesEachPacketAsBeforeAndAfterwards) {
   hold();
   const Octets syn = tcp(40'000, 25);
@@ -130,6 +149,7 @@ TEST_F(Reload, ClassifiesEachPacketAsBeforeAndAfterwards) {
     const auto counters = packet_counters();
     return counters.at("repeat_offenders") == 2 && counters.at("queued") == 4;
   }));
+  const std::uint64_t dropped_before = dropped_by_the_host();
   Stream stream(*network_, kinds);
   for (int i = 1; i <= kReloads; ++i) {
     const auto updated = firewall_->update(policy_of_reload(i));
@@ -142,12 +162,37 @@ TEST_F(Reload, ClassifiesEachPacketAsBeforeAndAfterwards) {
     return counters.at("queued") + counters.at("unqueued") + counters.at("repeat_offenders") +
            counters.at("barred") + counters.at("flooded") + counters.at("excess");
   };
-  EXPECT_TRUE(testing::wait_until("all have come", [&] { return classified() >= 6 * of_each; }));
+  EXPECT_TRUE(testing::wait_until("all have come", [&] {
+    return classified() + dropped_by_the_host() - dropped_before >= 6 * of_each;
+  }));
+  const std::uint64_t missing = dropped_by_the_host() - dropped_before;
   const auto counters = packet_counters();
-  EXPECT_EQ(counters.at("repeat_offenders"), 2 * of_each)
-      << "more: mailers, less: external interfaces were not found";
-  EXPECT_EQ(counters.at("queued") + counters.at("unqueued"), 4 * of_each);
+  EXPECT_LE(counters.at("repeat_offenders"), 2 * of_each) << "mailers were not found";
+  EXPECT_GE(counters.at("repeat_offenders") + missing, 2 * of_each)
+      << "external interfaces were not found";
+  EXPECT_LE(counters.at("queued") + counters.at("unqueued"), 4 * of_each);
+  EXPECT_GE(counters.at("queued") + counters.at("unqueued") + missing, 4 * of_each);
   EXPECT_EQ(counters.at("barred"), 0U) << "internal networks were not found";
+}
+
+// Where somebody else was at work, nobody knows what the sets hold.
+TEST_F(Reload, ExchangesAllWhereItDoesNotKnowWhatIsThere) {
+  for (int i = 1; i <= 2; ++i) {
+    run_or_throw("nft delete element inet postern mailers4 { 203.0.113.25 }");
+    const auto updated = run_command(
+        {"nft", "-f", "-"},
+        update_ruleset(std::nullopt, policy_of_reload(i), Settings{}, firewall_->form()));
+    ASSERT_TRUE(updated) << updated.error();
+    const auto now = [](const char* set) {
+      return run_command({"nft", "-s", "list", "set", "inet", "postern", set}).value();
+    };
+    const std::string internal4 = now("internal4");
+    const std::string internal6 = now("internal6");
+    EXPECT_NE(now("mailers4").find("203.0.113.25"), std::string::npos);
+    firewall_->install(policy_of_reload(i));
+    EXPECT_EQ(internal4, now("internal4"));
+    EXPECT_EQ(internal6, now("internal6"));
+  }
 }
 
 }  // namespace
