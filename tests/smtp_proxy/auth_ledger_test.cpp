@@ -157,6 +157,7 @@ TEST_F(Guessing, ByWayOfAnExpectedRelayOnlyWaits) {
     EXPECT_EQ(verdict, waits(limits.longest_delay)) << relay;
     EXPECT_FALSE(is_barred(relay)) << relay;
   }
+  EXPECT_EQ(fail("2001:db8:1::26"), waits(limits.longest_delay)) << "it is refused with its /64";
   bar("198.51.101.1");
   bar("2001:db8:1:1::25");
 }
