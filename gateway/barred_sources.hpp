@@ -29,7 +29,7 @@ class BarredSources final : public rules::SourceFilter {
   // `source`: an IPv6 one stands for its /64.
   void bar(const rules::IpAddress& source, std::chrono::seconds duration, Clock::time_point now);
   [[nodiscard]] bool is_barred(const rules::IpAddress& source, Clock::time_point now) const;
-  // Those that are not over.
+  // Those that are not over; who was barred last is last.
   [[nodiscard]] std::vector<Bar> bars(Clock::time_point now) const;
   // The same, at this moment.
   [[nodiscard]] bool refuses(const rules::IpAddress& source) const override;

@@ -56,8 +56,10 @@ void KernelKeeper::start(net::io_context& context) {
   descriptor_ = std::make_unique<net::posix::stream_descriptor>(context, watch_.fd());
   breath_ = std::make_unique<net::steady_timer>(context);
   tick_ = std::make_unique<net::steady_timer>(context);
-  put_guard();
-  look();
+  attempt([this] {
+    put_guard();
+    look();
+  });
   net::co_spawn(context, [this]() { return listen(); }, net::detached);
   net::co_spawn(context, [this]() { return look_each_second(); }, net::detached);
 }
@@ -83,10 +85,10 @@ void KernelKeeper::put_guard() {
   if (std::exchange(guard_problem_, problem) == problem) {
     return;
   }
-  if (problem.empty()) {
-    log_.line(LogLevel::info, "the table of posternd alone is there now");
-  } else {
+  if (!problem.empty()) {
     log_.line(LogLevel::warning, kNoGuard, {{"cause", problem}});
+  } else if (guard_.is_there()) {
+    log_.line(LogLevel::info, "the table of posternd alone is there now");
   }
 }
 
@@ -97,9 +99,10 @@ net::awaitable<void> KernelKeeper::listen() {
     if (error) {
       co_return;
     }
-    const nfq::KernelChanges told = watch_.read();
-    pending_.add(told);
-    look();
+    attempt([this] {
+      pending_.add(watch_.read());
+      look();
+    });
     breath_->expires_after(kBreath);
     const auto [stopped] = co_await breath_->async_wait(use_tuple);
     if (stopped) {
@@ -115,19 +118,31 @@ net::awaitable<void> KernelKeeper::look_each_second() {
     if (error) {
       co_return;
     }
-    nfq::FirewallCheck& check = firewall_.check();
-    pending_.table = pending_.table || !table_.problem.empty() || check.is_stale();
-    pending_.mangle = pending_.mangle || !queue_step_.problem.empty() || !check.changes_are_told();
-    pending_.routing = true;
-    look();
-    if (!guard_problem_.empty()) {
-      put_guard();
-    }
+    attempt([this] { look_anyway(); });
   }
 }
 
-// Nothing that is thrown here must end the loops: memory may be there again a second later.
-void KernelKeeper::look() try {
+void KernelKeeper::look_anyway() {
+  nfq::FirewallCheck& check = firewall_.check();
+  pending_.table = pending_.table || !table_.problem.empty() || check.is_stale();
+  pending_.mangle = pending_.mangle || !queue_step_.problem.empty() || !check.changes_are_told();
+  pending_.routing = true;
+  look();
+  if (!guard_problem_.empty()) {
+    put_guard();
+  }
+}
+
+// Nothing that is thrown must end the loops: memory may be there again a second later.
+template <typename Step>
+void KernelKeeper::attempt(Step step) try {
+  step();
+} catch (const std::exception& error) {
+  log_.line(LogLevel::error, "rules and routes could not be looked after",
+            {{"cause", error.what()}});
+}
+
+void KernelKeeper::look() {
   if (pending_.links || pending_.addresses) {
     look_at_network();
   }
@@ -140,9 +155,6 @@ void KernelKeeper::look() try {
   }
   pending_.links = pending_.addresses = false;
   pending_.changed_by.clear();
-} catch (const std::exception& error) {
-  log_.line(LogLevel::error, "rules and routes could not be looked after",
-            {{"cause", error.what()}});
 }
 
 void KernelKeeper::keep_firewall() {

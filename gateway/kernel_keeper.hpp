@@ -57,7 +57,10 @@ class KernelKeeper {
 
   boost::asio::awaitable<void> listen();
   boost::asio::awaitable<void> look_each_second();
+  template <typename Step>
+  void attempt(Step step);
   void look();
+  void look_anyway();
   void keep_firewall();
   void keep_policy_route();
   void note(Kept& kept, const std::vector<std::string>& found,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "gateway/host.hpp"
@@ -163,7 +164,9 @@ void PacketFilter::hold_barred_again() {
     return;
   }
   const auto now = BarredSources::Clock::now();
-  for (const BarredSources::Bar& bar : barred_.bars(now)) {
+  const std::vector<BarredSources::Bar> bars = barred_.bars(now);
+  const std::size_t oldest = bars.size() - std::min(bars.size(), kMostToBeHeld);
+  for (const BarredSources::Bar& bar : std::span(bars).subspan(oldest)) {
     to_be_held_.push_back({nfq::HeldFor::guessing, bar.source, bar.left});
   }
 }
