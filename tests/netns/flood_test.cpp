@@ -89,7 +89,7 @@ TEST_F(Flood, DelaysNoSessionAndTakesNoMemory) {
   const std::int64_t before = resident_kib();
   // mx1 has no server here: what gets through the proxy's backlog ends there.
   Process flood =
-      start_flood(Side::outside, "6", "2000",
+      start_flood(Side::outside, "60", "2000",
                   {kIpv4.unmanaged, kIpv6.unmanaged, kIpv4.mx1, kIpv6.mx1, kIpv4.mx2, kIpv6.mx2});
   EXPECT_TRUE(wait_until("the flood is on", [&] { return kernel_counter("flooded") > 1000; }));
   for (int round = 0; round < 3; ++round) {
@@ -102,7 +102,7 @@ TEST_F(Flood, DelaysNoSessionAndTakesNoMemory) {
       }
     }
   }
-  EXPECT_EQ(flood.wait(kPatience), 0) << flood.output();
+  EXPECT_TRUE(flood.is_running()) << "the sessions were not all beside the flood";
   EXPECT_LT(resident_kib() - before, 64 * 1024) << "KiB more than before";
   const Finished counters = posternd->postern({"counters"});
   const std::size_t list = counters.output.find("Packets refused, each in one of these:");
@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(EachOne, FloodByAnInterface, ::testing::Values(Side::ou
 TEST_P(FloodByAnInterface, AtHostsThatAreNoMailersCostsNoSessionItsSyn) {
   start_scripted_server();
   start_posternd();
-  Process flood = start_flood(GetParam(), "20", "2000", {kIpv4.unmanaged, kIpv6.unmanaged});
+  Process flood = start_flood(GetParam(), "60", "2000", {kIpv4.unmanaged, kIpv6.unmanaged});
   ASSERT_TRUE(wait_until("the flood is on", [&] { return kernel_counter("flooded") > 1000; }));
   // A SYN that is lost comes again after a second. The machine may be slow for once.
   constexpr std::chrono::milliseconds kOneSynLost{900};
@@ -161,11 +161,12 @@ TEST_F(Flood, IsDroppedByTheKernelOnceItsSourceIsARepeatOffender) {
   for (const Family& family : kFamilies) {
     Process flood = start_flood(Side::outside, "4", "1", {family.unmanaged});
     const std::int64_t before = kernel_counter("repeat_offenders");
+    const std::int64_t limited_before = flows("rate_limited");
     EXPECT_TRUE(wait_until("the kernel drops them", [&] {
       return kernel_counter("repeat_offenders") > before + 100;
     })) << family.name;
     EXPECT_EQ(flood.wait(kPatience), 0) << flood.output();
-    EXPECT_GE(flows("rate_limited"), 1) << family.name;
+    EXPECT_GT(flows("rate_limited"), limited_before) << family.name;
     // Its address may have been forged: the mailers stay open to it.
     Route route = lab.route(Side::outside, family.mx2);
     route.from = family.is_v4() ? "198.18.0.1" : "2001:db8:f000::1";

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/netns/end_to_end.hpp"
@@ -206,6 +207,17 @@ const Tampering kTamperings[]{
 
 INSTANTIATE_TEST_SUITE_P(Tamperings, PutBack, ::testing::ValuesIn(kTamperings),
                          [](const auto& instance) { return std::string(instance.param.name); });
+
+TEST_F(KernelTampering, NothingIsRelayedAlsoWhereItWouldFailOpen) {
+  start({.gateway = "on_failure = \"open\"\n"});
+  for (std::uint64_t times = 1; times <= 3; ++times) {
+    on_router("nft flush ruleset");
+    ASSERT_TRUE(
+        wait_until("it is put back", [&] { return std::cmp_equal(restored("table"), times); }));
+    EXPECT_TRUE(strangers->go_on());
+  }
+  expect_nothing_relayed();
+}
 
 // Two programs that each want it their way: the other one is not stopped, but it is not raced either.
 TEST_F(KernelTampering, AFightIsLoudAndBounded) {

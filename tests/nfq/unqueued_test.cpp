@@ -82,6 +82,8 @@ class Unqueued : public Datapath {
   [[nodiscard]] static Counted counted(const char* counter, const std::function<void()>& step) {
     auto before = packet_counters();
     step();
+    (void)testing::wait_until("it is counted",
+                              [&] { return packet_counters().at(counter) > before.at(counter); });
     auto after = packet_counters();
     const auto growth = [&](const char* name) { return after.at(name) - before.at(name); };
     return {growth(counter), growth("unqueued"), growth("queued")};
