@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <system_error>
 
 namespace postern::gateway {
 namespace {
@@ -120,11 +121,13 @@ TEST(Capabilities, AreGoneForGood) {
 }
 
 TEST(Capabilities, AreKeptWhereTheyAreNeeded) {
-  if (!has_capability(CAP_NET_RAW)) {
-    GTEST_SKIP() << "needs CAP_NET_RAW to keep it";
-  }
   EXPECT_EQ(in_a_child([] {
-              keep_only_capabilities({CAP_NET_RAW});
+              const bool was_there = has_capability(CAP_NET_RAW);
+              try {
+                keep_only_capabilities({CAP_NET_RAW});
+              } catch (const std::system_error&) {
+                return was_there ? 1 : 0;  // what one does not have cannot be kept
+              }
               return has_capability(CAP_NET_RAW) && !has_capability(CAP_NET_ADMIN) ? 0 : 1;
             }),
             0);
