@@ -10,13 +10,13 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "nfq/core/set_elements.hpp"
 #include "nfq/core/settings.hpp"
 #include "rules/policy.hpp"
 
@@ -32,10 +32,6 @@ enum class QueueForm : std::uint8_t { nft, xtables };
 // One transaction that replaces whatever a crash left behind.
 [[nodiscard]] std::string install_ruleset(const rules::Policy& policy, const Settings& settings,
                                           QueueForm form);
-
-// What the sets hold that are filled from the configuration, by their names; sorted.
-using SetElements = std::map<std::string, std::vector<std::string>>;
-[[nodiscard]] SetElements set_elements(const rules::Policy& policy);
 
 // One transaction that exchanges the rules of an installed table and, in its sets, the elements that
 // are not the same as `before`; without it, all of them. Counters, and the sources that are held, stay
