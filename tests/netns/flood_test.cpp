@@ -159,9 +159,9 @@ TEST_F(Flood, IsDroppedByTheKernelOnceItsSourceIsARepeatOffender) {
   start_scripted_server();
   start_posternd();
   for (const Family& family : kFamilies) {
-    Process flood = start_flood(Side::outside, "4", "1", {family.unmanaged});
     const std::int64_t before = kernel_counter("repeat_offenders");
     const std::int64_t limited_before = flows("rate_limited");
+    Process flood = start_flood(Side::outside, "4", "1", {family.unmanaged});
     EXPECT_TRUE(wait_until("the kernel drops them", [&] {
       return kernel_counter("repeat_offenders") > before + 100;
     })) << family.name;

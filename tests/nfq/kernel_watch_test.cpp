@@ -17,11 +17,13 @@
 #include "nfq/firewall.hpp"
 #include "nfq/policy_route.hpp"
 #include "tests/nfq/private_network.hpp"
+#include "tests/support/wait.hpp"
 
 namespace postern::nfq {
 namespace {
 
 using namespace test;
+using postern::testing::wait_until;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -172,7 +174,9 @@ TEST_F(KernelWatching, CountedPacketsAreNoTampering) {
     const Attempt attempt(Net::kMailer4, 25);  // dropped: nobody listens on the queue
     EXPECT_EQ(attempt.outcome(200), ETIMEDOUT);
   });
-  ASSERT_THAT(run_or_throw("nft list counter inet postern queued"), HasSubstr("packets 1 "));
+  ASSERT_TRUE(wait_until("it is counted", [] {
+    return run_or_throw("nft list counter inet postern queued").contains("packets 1 ");
+  }));
   EXPECT_FALSE(firewall_->check().look().any());
 }
 
