@@ -6,7 +6,7 @@
 namespace postern::gateway {
 
 void Offenders::note(const rules::Ends& ends, const rules::FlowDecided& flow, Time now) {
-  if (flow.decision.reason != rules::Reason::unmanaged_sender) {
+  if (flow.decision.refused_for.value_or(flow.decision.reason) != rules::Reason::unmanaged_sender) {
     return;
   }
   const rules::IpAddress& destination = ends.server.address;

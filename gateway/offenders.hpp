@@ -1,5 +1,5 @@
 // Who inside sends mail past the mailers: the hosts whose connections to port 25 outside were judged
-// unmanaged_sender, whatever became of them.
+// unmanaged_sender, whatever became of them; also those that came too often to be answered.
 // Memory:   kMost hosts with kMostDestinations addresses each, which is some 4 MB; the host that was
 //           seen longest ago makes room.
 // Threads:  any; one lock, held for a look-up in a tree, or while all of it is read.

@@ -172,7 +172,7 @@ FlowDecision observed(FlowDecision decision) {
 FlowDecision rate_limited(FlowDecision refusal) {
   FlowVerdict& refused_by = refusal.instead_of ? *refusal.instead_of : refusal.verdict;
   refused_by = FlowVerdict::drop;
-  refusal.reason = Reason::rate_limited;
+  refusal.refused_for = std::exchange(refusal.reason, Reason::rate_limited);
   refusal.rule = "rate of refusals";
   return refusal;
 }

@@ -42,6 +42,7 @@ struct FlowDecision {
   Reason reason = Reason::none;             // also set where a flow is let through and only counted
   std::string_view rule;                    // which rule decided, for `postern explain`; a literal
   std::optional<FlowVerdict> instead_of{};  // where it is `observe`: reject or drop
+  std::optional<Reason> refused_for{};      // where `reason` is rate_limited: what came too often
 
   // Also where it passes because of Policy::observe alone.
   [[nodiscard]] bool is_refusal() const {

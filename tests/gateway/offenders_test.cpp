@@ -65,6 +65,20 @@ TEST(Offenders, AreOnlyThoseWhoSendPastTheMailers) {
   EXPECT_EQ(offenders.size(), 0U);
 }
 
+TEST(Offenders, AreStillThoseWhoAreRefusedTooOften) {
+  Offenders offenders;
+  rules::FlowDecided often = flow(FlowVerdict::reject);
+  often.decision = rules::rate_limited(often.decision);
+  offenders.note(ends("203.0.113.77", "192.0.2.1"), often, kNow);
+  rules::FlowDecided inbound = flow(FlowVerdict::reject, rules::Reason::unmanaged_destination);
+  inbound.decision = rules::rate_limited(inbound.decision);
+  offenders.note(ends("198.51.100.2", "203.0.113.9"), inbound, kNow);
+  const auto worst = offenders.worst(10);
+  ASSERT_EQ(worst.size(), 1U);
+  EXPECT_EQ(worst[0].address, ip("203.0.113.77"));
+  EXPECT_EQ(worst[0].by_verdict[static_cast<std::size_t>(FlowVerdict::drop)], 1U);
+}
+
 TEST(Offenders, TellDestinationsApartUpToABound) {
   Offenders offenders;
   for (std::size_t i = 0; i < 2 * Offenders::kMostDestinations; ++i) {

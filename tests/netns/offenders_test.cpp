@@ -166,13 +166,31 @@ TEST_F(OffendersTest, AreCountedAlsoWhereTheyAreTooManyToBeJudged) {
       return attempts() + posternd->counter("postern_queue_packets_dropped_total");
     };
     EXPECT_TRUE(wait_until("all are told", [&] { return told() >= arrived(); }));
-    EXPECT_EQ(told(), arrived()) << choice;
+    EXPECT_EQ(told(), arrived()) << choice << "\n" << posternd->postern({"counters"}).output;
     const bool are_dropped = choice == std::string_view("drop");
     EXPECT_EQ(kernel_counter("excess_senders") > dropped_before, are_dropped);
     EXPECT_EQ(kernel_counter("unqueued_senders") > passed_before, !are_dropped);
   }
   const std::string told = posternd->postern({"offenders"}).output;
   EXPECT_TRUE(told.contains(" more came too fast to be judged")) << told;
+}
+
+// Beyond a burst there is no answer any more, but still an attempt.
+TEST_F(OffendersTest, AreCountedAlsoWhereTheyAreRefusedTooOften) {
+  count_arrivals();
+  start_posternd(ConfigText{.outbound = "unmanaged_sender = \"reject\"\n"});
+  const auto limited = [&] {
+    return posternd->counter("postern_flows_total", {{"reason", "rate_limited"}});
+  };
+  EXPECT_TRUE(wait_until("there are too many", [&] {
+    for (int i = 0; i < 16; ++i) {
+      (void)send_from(kIpv4.office_client, kIpv4.outside_server);
+    }
+    return limited() > 0;
+  }));
+  const auto found = by_address();
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found.at(kIpv4.office_client).at("attempts"), arrived());
 }
 
 TEST_F(OffendersTest, AreNoMailersAndNobodyWhoStaysInside) {

@@ -217,10 +217,16 @@ TEST(DecideFlow, TakesAnAddressInItsMappedFormForTheAddress) {
 TEST(RateLimited, TakesTheAnswerFromARefusalAndNothingElse) {
   Policy policy = example_policy();
   EXPECT_EQ(rate_limited(decide(policy, kExternal, kStranger, kInternal)),
-            (FlowDecision{drop, inbound, Reason::rate_limited, "rate of refusals"}));
+            (FlowDecision{drop,
+                          inbound,
+                          Reason::rate_limited,
+                          "rate of refusals",
+                          {},
+                          Reason::unmanaged_destination}));
   policy.observe = true;
   EXPECT_EQ(rate_limited(decide(policy, kExternal, kStranger, kInternal)),
-            (FlowDecision{observe, inbound, Reason::rate_limited, "rate of refusals", drop}));
+            (FlowDecision{observe, inbound, Reason::rate_limited, "rate of refusals", drop,
+                          Reason::unmanaged_destination}));
 }
 
 TEST(DecideFlow, RefusesUnmanagedDestinationsAsToldTo) {
