@@ -8,7 +8,8 @@ namespace postern::gateway {
 void BlockedToday::look(const BlockedTotals& totals, std::time_t now) {
   std::tm local{};
   localtime_r(&now, &local);
-  if (std::exchange(day_, local.tm_yday) != local.tm_yday) {
+  const int day_before = std::exchange(day_, local.tm_yday);
+  if (day_before != kNoDay && day_before != day_) {
     before_ = totals;
   }
 }

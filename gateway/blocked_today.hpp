@@ -10,12 +10,13 @@ namespace postern::gateway {
 
 class BlockedToday {
  public:
-  // To be called often. Begins anew on a new day.
+  // To be called often. Begins anew on a new day; what was there before the first look counts, too.
   void look(const BlockedTotals& totals, std::time_t now);
   [[nodiscard]] BlockedTotals since_midnight(const BlockedTotals& totals) const;
 
  private:
-  int day_ = -1;  // of the year
+  static constexpr int kNoDay = -1;
+  int day_ = kNoDay;  // of the year
   BlockedTotals before_;
 };
 

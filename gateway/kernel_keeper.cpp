@@ -72,6 +72,14 @@ void KernelKeeper::stop() {
   }
 }
 
+void KernelKeeper::look_at_firewall() {
+  attempt([this] {
+    pending_.add(watch_.read());
+    pending_.table = true;
+    look();
+  });
+}
+
 void KernelKeeper::use(const Config& config) {
   policy_ = config.policy;
   put_guard();

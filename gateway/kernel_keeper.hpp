@@ -35,6 +35,8 @@ class KernelKeeper {
                Log& log);
 
   void start(boost::asio::io_context& context);
+  // Finds now what somebody has changed, so that an update of the firewall does not cover it up.
+  void look_at_firewall();
   void use(const Config& config);
   void stop();
 

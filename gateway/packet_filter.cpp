@@ -38,6 +38,7 @@ void PacketFilter::start(const Config& config, boost::asio::io_context& context)
 }
 
 std::expected<void, std::string> PacketFilter::update_kernel(const rules::Policy& policy) {
+  keeper_->look_at_firewall();
   return firewall_->update(policy);
 }
 

@@ -125,7 +125,7 @@ void ProxyPool::look_after_sources() {
                {"percent", std::to_string(change->now->percent())},
                {"sessions", std::to_string(change->now->in_all)}});
   } else if (change) {
-    log_.line(LogLevel::info, "source_concentration: strangers come from many addresses again",
+    log_.line(LogLevel::info, "source_concentration: no longer, or too few strangers come to tell",
               {{"source", change->before->source_text()}});
   }
 }

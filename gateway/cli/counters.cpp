@@ -34,7 +34,13 @@ std::string label_of(const value& counter, std::string_view label) {
   return labels == nullptr ? "" : text_at(*labels, label);
 }
 
-// Of each packet that was refused, somewhere on its way, one counter says so.
+bool counts_observed_packets(const value& counter) {
+  return text_at(counter, "name") == "postern_kernel_packets_total" &&
+         label_of(counter, "counter") == nfq::kObservedCounter;
+}
+
+// Of each packet that was refused, somewhere on its way, one counter says so; with observe = true the
+// kernel's count those that it let through, too.
 bool counts_refused_packets(const value& counter) {
   const std::string name = text_at(counter, "name");
   if (name == "postern_flows_total") {
@@ -67,15 +73,20 @@ int run_counters(const ControlOptions& options) {
     table.add({name_of(counter), text_at(counter, "value")});
   }
   Table refused({{}, {{}, Table::Align::right}});
-  std::uint64_t in_all = 0;
+  std::int64_t in_all = 0;
+  std::int64_t observed = 0;
   for (const value& counter : array_at(counters, "counters")) {
-    const auto packets = static_cast<std::uint64_t>(number_at(counter, "value"));
+    const auto packets = static_cast<std::int64_t>(number_at(counter, "value"));
+    observed += counts_observed_packets(counter) ? packets : 0;
     if (packets != 0 && counts_refused_packets(counter)) {
       refused.add({name_of(counter), std::to_string(packets)});
       in_all += packets;
     }
   }
-  refused.add({"in all", std::to_string(in_all)});
+  if (observed != 0) {
+    refused.add({"let through all the same (observe = true)", std::to_string(-observed)});
+  }
+  refused.add({"in all", std::to_string(in_all - observed)});
   print(table.to_string() + "\nPackets refused, each in one of these:\n" + refused.to_string());
   return kFine;
 }

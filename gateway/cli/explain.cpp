@@ -33,7 +33,8 @@ constexpr std::array kWords{
           "an internal address came in on an external interface: forged, or translated by "
           "another box in front of this one"},
     Words{"impossible source",
-          "no host can have this source address, or it is the router's own or the destination's"},
+          "no host can have this source address, or a mailer is published as it, or it is the "
+          "destination's own"},
     Words{"smtp.auth_refusal_time", "a stranger that failed to authenticate too often of late"},
     Words{"outbound.unmanaged_sender",
           "an internal host that is no managed mailer, to port 25 outside"},

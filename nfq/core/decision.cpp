@@ -25,10 +25,15 @@ Mark mark_of(rules::FlowVerdict verdict) {
   return Mark::none;
 }
 
-constexpr rules::FlowDecision kMalformed{.verdict = rules::FlowVerdict::drop,
-                                         .direction = rules::FlowDirection::inbound,
-                                         .reason = rules::Reason::malformed_packet,
-                                         .rule = "malformed packet"};
+// Where to is not known, only from where.
+rules::FlowDecision malformed(const rules::Policy& policy, bool from_inside) {
+  const rules::FlowDecision refusal{
+      .verdict = rules::FlowVerdict::drop,
+      .direction = from_inside ? rules::FlowDirection::outbound : rules::FlowDirection::inbound,
+      .reason = rules::Reason::malformed_packet,
+      .rule = "malformed packet"};
+  return policy.observe ? rules::observed(refusal) : refusal;
+}
 
 PacketDecision carry_out(const rules::FlowDecision& flow, const rules::Ends& ends,
                          std::uint32_t packet_mark, MarkField field) {
@@ -45,19 +50,18 @@ PacketDecision decide_packet(const rules::Policy& policy, const SourceHistory& h
                              std::span<const std::uint8_t> octets, std::uint32_t packet_mark,
                              MarkField field) {
   const auto packet = parse_tcp_packet(octets);
+  // Whoever is not marked internal is a stranger.
+  const bool from_inside = field.read(packet_mark) == Mark::pending_internal;
   // The kernel asked the same two questions. A different answer means that it reads the packet
   // otherwise than we do, and then our judgement would be of another packet.
   if (!packet || !packet->flags.opens_connection() || packet->destination.port != kSmtpPort) {
-    return carry_out(policy.observe ? rules::observed(kMalformed) : kMalformed, {}, packet_mark,
-                     field);
+    return carry_out(malformed(policy, from_inside), {}, packet_mark, field);
   }
   const rules::IpAddress& source = packet->source.address;
-  // Whoever is not marked internal is a stranger.
-  const rules::NewFlow new_flow{
-      .from_external_interface = field.read(packet_mark) != Mark::pending_internal,
-      .source = source,
-      .destination = packet->destination.address,
-      .source_is_barred = history.filter.refuses(source)};
+  const rules::NewFlow new_flow{.from_external_interface = !from_inside,
+                                .source = source,
+                                .destination = packet->destination.address,
+                                .source_is_barred = history.filter.refuses(source)};
   rules::FlowDecision flow = rules::decide_flow(policy, new_flow);
   auto finding = rules::RateFinding::fine;
   if (flow.is_refusal()) {

@@ -79,7 +79,8 @@ Substitutions mark_values(const Settings& settings) {
 }
 
 // Under Policy::observe the kernel refuses as little by itself as the packet policy does.
-constexpr std::string_view kLetPass = "meta mark set meta mark & $FOREIGN | $PASS accept";
+constexpr std::string_view kLetPass =
+    "counter name observed meta mark set meta mark & $FOREIGN | $PASS accept";
 
 // In this order: what comes first may hold the names of what comes later.
 Substitutions policy_values(const rules::Policy& policy) {

@@ -44,6 +44,8 @@ enum class QueueForm : std::uint8_t { nft, xtables };
 inline constexpr std::array kDropCounters{
     "flooded", "repeat_offenders", "barred",      "excess", "excess_senders",
     "unplain", "own_source",       "fail_closed", "leaked", "direct"};
+// Of all these, the packets that were let through because of Policy::observe alone.
+inline constexpr const char* kObservedCounter = "observed";
 // The counter of the table of its own that stands in for this one (OwnedGuard).
 inline constexpr const char* kOwnedGuardCounter = "kept_shut";
 

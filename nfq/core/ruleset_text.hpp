@@ -78,6 +78,8 @@ table inet postern {
 	counter fail_closed { }       # dropped: nobody was there to judge them, or to listen
 	counter leaked { }            # reset: for port 25 from outside, past the proxy and the packet policy
 	counter direct { }            # dropped: for the proxy's own ports
+	# And of these, what was let through all the same.
+	counter observed { }          # observe = true
 	# Packets that went on.
 	counter queued { }            # new flows shown to the packet policy
 	counter unqueued { }          # new flows, too many to be shown, for which the kernel said what the policy says
@@ -332,7 +334,7 @@ inline constexpr std::string_view kGuardObserve =
 	}
 	chain past_proxy {
 		meta mark & $FIELD == $PASS return
-		counter name leaked
+		counter name leaked counter name observed
 	}
 
 )";

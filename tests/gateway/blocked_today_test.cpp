@@ -15,9 +15,9 @@ BlockedTotals totals(std::uint64_t refused, std::uint64_t observed) {
   return all;
 }
 
-TEST(BlockedToday, CountsFromTheFirstLookOn) {
+TEST(BlockedToday, CountsAlsoWhatWasBeforeTheFirstLook) {
   BlockedToday today;
-  today.look(totals(0, 0), kNoon);
+  today.look(totals(2, 1), kNoon);
   EXPECT_EQ(today.since_midnight(totals(3, 4)).refused[1], 3U);
   EXPECT_EQ(today.since_midnight(totals(3, 4)).observed[2], 4U);
 }

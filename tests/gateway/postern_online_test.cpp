@@ -270,6 +270,22 @@ Packets refused, each in one of these:
 )");
 }
 
+TEST_F(PosternOnline, CountersTakeFromTheSumWhatTheKernelLetThrough) {
+  FakeDaemon daemon(
+      socket_, {R"({"counters":[{"name":"postern_kernel_packets_total",)"
+                R"("labels":{"counter":"flooded"},"value":7},{"name":)"
+                R"("postern_kernel_packets_total","labels":{"counter":"observed"},"value":5}]})"
+                "\n"});
+  EXPECT_EQ(postern({"counters"}).out, R"(  postern_kernel_packets_total{counter="flooded"}   7
+  postern_kernel_packets_total{counter="observed"}  5
+
+Packets refused, each in one of these:
+  postern_kernel_packets_total{counter="flooded"}   7
+  let through all the same (observe = true)        -5
+  in all                                            2
+)");
+}
+
 const std::string kRecipient =
     R"({"unix_seconds":1795345204,"client":"198.51.100.2","client_port":1234,)"
     R"("server":"203.0.113.25","server_port":25,"what":"recipient","detail":"bad@far.example",)"

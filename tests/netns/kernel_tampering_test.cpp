@@ -219,6 +219,19 @@ TEST_F(KernelTampering, NothingIsRelayedAlsoWhereItWouldFailOpen) {
   expect_nothing_relayed();
 }
 
+// While posternd takes breath behind one look, the reload comes before the next.
+TEST_F(KernelTampering, IsToldAlsoWhereAReloadComesAtOnce) {
+  start_posternd();
+  const std::string reload = "kill -HUP " + std::to_string(posternd->process().pid());
+  for (std::int64_t times = 1; times <= 8; ++times) {
+    on_router(
+        "nft add table inet others; nft delete table inet others;"
+        "nft flush chain inet postern guard; " +
+        reload);
+    ASSERT_TRUE(wait_until("it is told", [&] { return restored("table") == times; }, kNoticed));
+  }
+}
+
 // Two programs that each want it their way: the other one is not stopped, but it is not raced either.
 TEST_F(KernelTampering, AFightIsLoudAndBounded) {
   start();

@@ -219,6 +219,10 @@ TEST_F(Observe, DropsNoConnectionOfAFlood) {
                        count("postern_kernel_packets_total", {{"counter", "repeat_offenders"}});
   EXPECT_GT(flooded, 0) << "no flood, nothing was tested";
   EXPECT_EQ(count("postern_flows_total", {{"verdict", "observe"}}) + flooded, kConnections);
+  EXPECT_EQ(count("postern_kernel_packets_total", {{"counter", "observed"}}), flooded);
+  const std::string counters = posternd->postern({"counters"}).output;
+  const std::string in_all = counters.substr(counters.rfind("in all"));
+  EXPECT_EQ(in_all.substr(in_all.find_last_of(' ')), " 0\n") << counters;
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ TEST_F(SourceConcentrationTest, IsWarnedOfOnceWithTheAddressAndItsShare) {
       ConfigText{.inbound = "expected_relays = [\"198.18.0.0/24\"]\n"}.to_toml(lab));
   ASSERT_EQ(posternd->postern({"reload"}).status, 0);
   ASSERT_TRUE(wait_until("it is expected", [&] { return !is_raised(); }));
-  EXPECT_EQ(lines_of_log("strangers come from many addresses again"), 1U);
+  EXPECT_EQ(lines_of_log("source_concentration: no longer"), 1U);
 }
 
 TEST_F(SourceConcentrationTest, IsNoneOfInternalClients) {

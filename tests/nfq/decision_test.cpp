@@ -215,6 +215,12 @@ TEST_P(MalformedPacket, IsDroppedWithItsReason) {
   EXPECT_EQ(decision.mark & kField.foreign_bits(), kForeignBits);
 }
 
+TEST_P(MalformedPacket, IsOutboundFromInside) {
+  const auto decision = decide(GetParam().octets, Mark::pending_internal, example_policy());
+  EXPECT_EQ(decision.flow.direction, rules::FlowDirection::outbound);
+  EXPECT_EQ(decision.flow.reason, rules::Reason::malformed_packet);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, MalformedPacket,
     testing::Values(BadRow{"Truncated", {0x45}},
