@@ -38,6 +38,15 @@ constexpr std::array kAuthResults{rules::AuthResult::accepted, rules::AuthResult
 constexpr std::array kOutcomes{rules::MessageOutcome::accepted, rules::MessageOutcome::refused,
                                rules::MessageOutcome::aborted};
 
+// How a connection to a mailer came out, and behind it when, in one number.
+constexpr std::uint64_t kUpstreamOutcomes = rules::kUpstreamErrorCount + 1;
+
+std::uint64_t outcome_now(std::uint64_t outcome) {
+  const auto now = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now().time_since_epoch());
+  return static_cast<std::uint64_t>(now.count()) * kUpstreamOutcomes + outcome;
+}
+
 }  // namespace
 
 rules::Reason blocked_reason(const rules::Event& event) {
@@ -158,11 +167,11 @@ void Counters::count_event(const rules::MessageEnded& event) {
 void Counters::count_event(const rules::UpstreamFailed& event) {
   MailerCounters& counters = mailer(event.mailer);
   counters.upstream_errors[index(event.error)].add();
-  counters.last_upstream_error.set(index(event.error) + 1);
+  counters.last_upstream_outcome.set(outcome_now(index(event.error) + 1));
 }
 
 void Counters::count_event(const rules::UpstreamConnected& event) {
-  mailer(event.mailer).last_upstream_error.set(0);
+  mailer(event.mailer).last_upstream_outcome.set(outcome_now(0));
 }
 
 void Counters::collect(const std::vector<std::string>& mailer_names, Samples& samples) const {
@@ -289,11 +298,20 @@ std::uint64_t Counters::sessions_open() const {
   return total;
 }
 
-std::string Counters::last_upstream_error(rules::MailerId mailer) const {
+std::optional<Counters::UpstreamOutcome> Counters::last_upstream_outcome(
+    rules::MailerId mailer) const {
   const std::lock_guard lock(growth_);
-  const std::uint64_t error =
-      mailer < mailers_.size() ? mailers_[mailer].last_upstream_error.get() : 0;
-  return error == 0 ? std::string() : to_label(static_cast<rules::UpstreamError>(error - 1));
+  const std::uint64_t outcome =
+      mailer < mailers_.size() ? mailers_[mailer].last_upstream_outcome.get() : 0;
+  if (outcome == 0) {
+    return std::nullopt;
+  }
+  const std::uint64_t error = outcome % kUpstreamOutcomes;
+  return UpstreamOutcome{
+      .at = std::chrono::steady_clock::time_point(
+          std::chrono::microseconds(outcome / kUpstreamOutcomes)),
+      .error =
+          error == 0 ? std::nullopt : std::optional(static_cast<rules::UpstreamError>(error - 1))};
 }
 
 }  // namespace postern::gateway

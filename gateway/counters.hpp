@@ -5,11 +5,13 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,8 +64,12 @@ class alignas(64) Counters {
   void add_recipients(RecipientMatrix& matrix) const;
   [[nodiscard]] std::uint64_t sessions_open(rules::MailerId mailer) const;
   [[nodiscard]] std::uint64_t sessions_open() const;
-  // Empty: the last attempt went well, or there was none.
-  [[nodiscard]] std::string last_upstream_error(rules::MailerId mailer) const;
+  struct UpstreamOutcome {
+    std::chrono::steady_clock::time_point at;
+    std::optional<rules::UpstreamError> error;
+  };
+  // Of the last attempt to reach the mailer, if there was one.
+  [[nodiscard]] std::optional<UpstreamOutcome> last_upstream_outcome(rules::MailerId mailer) const;
 
  private:
   using ByReason = std::array<Counter, rules::kReasonCount>;
@@ -84,7 +90,7 @@ class alignas(64) Counters {
     std::array<std::array<Counter, 3>, 2> messages;
     Counter message_octets;
     std::array<Counter, rules::kUpstreamErrorCount> upstream_errors;
-    Counter last_upstream_error;  // UpstreamError + 1; 0 after a success
+    Counter last_upstream_outcome;  // one number, because it is read while it changes
   };
 
   void count_event(const rules::FlowDecided& event);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <optional>
 #include <utility>
 
 namespace postern::gateway {
@@ -168,12 +169,13 @@ MailerReport ProxyPool::report_mailer(const rules::Mailer& mailer) const {
   for (const rules::IpAddress& address : mailer.published_as) {
     report.published_as.push_back(address.to_string());
   }
+  std::optional<Counters::UpstreamOutcome> last;
   for (const auto& worker : workers_) {
     report.sessions_open += worker->counters().sessions_open(mailer.id);
-    if (report.last_upstream_error.empty()) {
-      report.last_upstream_error = worker->counters().last_upstream_error(mailer.id);
-    }
+    const auto outcome = worker->counters().last_upstream_outcome(mailer.id);
+    last = outcome && (!last || outcome->at > last->at) ? outcome : last;
   }
+  report.last_upstream_error = last && last->error ? to_label(*last->error) : "";
   return report;
 }
 

@@ -68,7 +68,7 @@ std::optional<SourceConcentration::Finding> SourceConcentration::most_frequent(
     if (slot.number > now - static_cast<std::int64_t>(kSlots)) {
       in_all += slot.sources.total();
       for (const FrequentSources::Place& place : slot.sources.places()) {
-        if (!expected_.contains(place.source)) {
+        if (!rules::stands_for_one_of(place.source, expected_)) {
           sessions[place.source] += place.certain();
         }
       }

@@ -25,13 +25,6 @@ seconds growing_delay(std::size_t failures, seconds longest) {
   return std::min(longest, seconds(std::int64_t{1} << std::min(failures - 1, kMostDoublings)));
 }
 
-// A stranger is refused as a whole, and an IPv6 one is a network.
-bool holds_a_relay(const rules::IpAddress& stranger, const rules::PrefixSet& relays) {
-  return std::ranges::any_of(relays.prefixes(), [&](const rules::Prefix& relay) {
-    return relay.contains(stranger) || rules::stranger_of(relay.address()) == stranger;
-  });
-}
-
 }  // namespace
 
 AuthLedger::AuthLedger(const Capacity& capacity)
@@ -56,7 +49,7 @@ AuthLedger::FailureVerdict AuthLedger::note_failure(const rules::IpAddress& sour
   }
   const std::size_t of_source = count_failure(failing_sources_, stranger, limits, now);
   if (of_source >= limits.max_auth_failures_per_client &&
-      !holds_a_relay(stranger, limits.expected_relays)) {
+      !rules::stands_for_one_of(stranger, limits.expected_relays)) {
     return bar(stranger, limits, now);
   }
   return {.delay = of_user > limits.max_auth_failures_per_user

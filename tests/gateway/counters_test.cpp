@@ -164,6 +164,25 @@ TEST(Counters, TellHandshakesAndAuthenticationsByTheirResult) {
   EXPECT_EQ(samples_of(counters), expected);
 }
 
+TEST(Counters, RememberWhatTheLatestConnectionToAMailerCameTo) {
+  Counters counters;
+  EXPECT_FALSE(counters.last_upstream_outcome(kMx1));
+  counters.count(rules::UpstreamFailed{.mailer = kMx1, .error = rules::UpstreamError::refused});
+  const auto refused = counters.last_upstream_outcome(kMx1);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->error, rules::UpstreamError::refused);
+  Counters of_another_worker;
+  const auto before = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - before < std::chrono::microseconds(2)) {
+  }
+  of_another_worker.count(rules::UpstreamConnected{.mailer = kMx1});
+  const auto connected = of_another_worker.last_upstream_outcome(kMx1);
+  ASSERT_TRUE(connected);
+  EXPECT_FALSE(connected->error);
+  EXPECT_GT(connected->at, refused->at);
+  EXPECT_LE(connected->at, std::chrono::steady_clock::now());
+}
+
 TEST(Counters, AddUpTheFourCellsOfTheRelayPolicyOverMailers) {
   Counters counters;
   const auto count = [&](int times, const rules::RecipientDecided& event) {

@@ -126,14 +126,16 @@ TEST(SourceConcentration, ExpectsWhatItIsToldTo) {
 }
 
 TEST(SourceConcentration, IsSoonContentOnceItIsTold) {
-  SourceConcentration sources;
-  visit(sources, ip("192.0.2.1"), 500);
-  EXPECT_TRUE(sources.judge(kNow));
-  rules::PrefixSet relays;
-  relays.add(rules::Prefix::parse("192.0.2.1").value());
-  sources.expect(relays);
-  EXPECT_TRUE(sources.judge(kNow));
-  EXPECT_EQ(text_of(sources.alarm()), "none");
+  for (const char* relay : {"192.0.2.1", "2001:db8:f::5"}) {
+    SourceConcentration sources;
+    visit(sources, ip(relay), 500);
+    EXPECT_TRUE(sources.judge(kNow)) << relay;
+    rules::PrefixSet relays;
+    relays.add(rules::Prefix::parse(relay).value());
+    sources.expect(relays);
+    EXPECT_TRUE(sources.judge(kNow)) << relay;
+    EXPECT_EQ(text_of(sources.alarm()), "none");
+  }
 }
 
 // Of any visits in any order: what is certain is certain, and nobody frequent is overlooked.
