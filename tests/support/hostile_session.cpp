@@ -25,14 +25,14 @@ constexpr std::size_t kLargestPiece = 4096;
 // Twice what both backlogs and 128 answers of ours can come to.
 constexpr std::size_t kMostHeld = 192UL * 1024;
 
-// Behind each line where this client waits.
+// Behind each line where this client waits. A command may follow the octets of a chunk on one line.
 std::vector<std::size_t> halts_of(const HostilePlan& plan) {
   std::vector<std::size_t> halts;
   const std::string_view client = plan.client;
   std::size_t start = 0;
   for (std::size_t end = client.find('\n'); end != std::string_view::npos;
        end = client.find('\n', start)) {
-    const bool is_starttls = upper_case(client.substr(start, 8)) == "STARTTLS";
+    const bool is_starttls = upper_case(client.substr(start, end - start)).contains("STARTTLS");
     if (plan.patience == HostilePlan::Patience::behind_each_line ||
         (plan.patience == HostilePlan::Patience::behind_starttls && is_starttls)) {
       halts.push_back(end + 1);
