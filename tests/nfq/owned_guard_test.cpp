@@ -9,9 +9,9 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "nfq/command.hpp"
+#include "nfq/firewall.hpp"
 #include "tests/nfq/private_network.hpp"
 #include "tests/support/packet_builder.hpp"
 #include "tests/support/wait.hpp"
@@ -40,9 +40,7 @@ std::string listing() {
 }
 
 std::uint64_t packets_behind_the_guard() {
-  const std::string counter = run_or_throw("nft list counter inet behind syns");
-  constexpr std::string_view kBefore = "packets ";
-  return std::stoull(counter.substr(counter.find(kBefore) + kBefore.size()));
+  return parse_counters(run_or_throw("nft list counter inet behind syns")).at(0).packets;
 }
 
 class Guarded : public ::testing::Test {
